@@ -1,0 +1,12 @@
+"""Balancers: one file each, and one line here.
+
+A balancer's ``Spec`` is its YAML (a tagged union, tag field ``type``) and builds the balancer.
+"""
+
+from router.core.balancers.least_request import LeastRequest
+from router.core.balancers.prefix_hash import PrefixHash
+from router.core.balancers.random import RandomChoice
+from router.core.balancers.round_robin import RoundRobin
+
+REGISTRY = (RoundRobin, RandomChoice, LeastRequest, PrefixHash)
+"""Every balancer that a configuration can name."""

@@ -1,0 +1,87 @@
+"""Least request (Envoy's LEAST_REQUEST).
+
+Equal weights: the power of two choices, drawn with replacement, a tie keeping the earlier draw
+(Mitzenmacher 2001); or a full scan whose ties are broken uniformly. Different weights: earliest
+deadline first with the weight divided by the load, ``weight / (active + 1) ** bias``.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from router.core.balancers.affinity import AffinityTable
+from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.edf import EdfSchedule, weights_differ
+from router.core.clock import Rng
+from router.core.host import HostState
+from router.core.model import EndpointId, LlmRequest
+
+
+class LeastRequest:
+    class Spec(BalancerSpec, frozen=True, kw_only=True, tag="least_request"):
+        """The endpoint with the fewest requests in flight, over all workers of the machine.
+
+        ``choice_count``: endpoints drawn and compared, at least 2. ``selection``: ``n_choices``
+        or ``full_scan`` (all are compared). ``active_request_bias``: how strongly load lowers
+        a weight where weights differ; 0 is plain weighted rotation.
+        """
+
+        choice_count: Annotated[int, msgspec.Meta(ge=2)] = 2
+        selection: Literal["n_choices", "full_scan"] = "n_choices"
+        active_request_bias: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+
+        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+            return LeastRequest(self)
+
+    __slots__ = ("_hosts", "_schedule", "_spec")
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._hosts: Sequence[HostState] = ()
+        self._schedule: EdfSchedule | None = None
+
+    def pick(
+        self,
+        request: LlmRequest,
+        hosts: Sequence[HostState],
+        rng: Rng,
+        tried: tuple[EndpointId, ...] = (),
+    ) -> tuple[HostState, str]:
+        if hosts is not self._hosts:
+            self._hosts = hosts
+            self._schedule = None
+            if weights_differ(hosts):
+                self._schedule = EdfSchedule(hosts, self._dynamic_weight)
+        if self._schedule is not None:
+            return self._schedule.next(), "least loaded by weight"
+        if self._spec.selection == "full_scan":
+            return least_active(hosts, rng), "least loaded"
+        best = hosts[rng.randrange(len(hosts))]
+        best_active = best.active
+        for _ in range(self._spec.choice_count - 1):
+            other = hosts[rng.randrange(len(hosts))]
+            active = other.active
+            if active < best_active:
+                best, best_active = other, active
+        return best, "less loaded"
+
+    def _dynamic_weight(self, host: HostState) -> float:
+        divisor: float = (host.active + 1) ** self._spec.active_request_bias
+        return host.weight / divisor
+
+
+def least_active(hosts: Sequence[HostState], rng: Rng) -> HostState:
+    """The host with the fewest attempts in flight; ties broken uniformly (reservoir)."""
+    best = hosts[0]
+    best_active = best.active
+    ties = 1
+    for host in hosts[1:]:
+        active = host.active
+        if active < best_active:
+            best, best_active, ties = host, active, 1
+        elif active == best_active:
+            ties += 1
+            if rng.randrange(ties) == 0:
+                best = host
+    return best

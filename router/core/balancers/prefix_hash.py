@@ -1,0 +1,124 @@
+"""Session affinity: requests of one conversation stay where its prefix is cached.
+
+The key is the hash of the request's prefix, or of a header, a cookie or the ``user`` field. A key
+seen before goes to the endpoint that served it; a new one to the least loaded endpoint, equal
+loads being decided by rendezvous hashing, so that routers that share nothing still agree. Either
+way no endpoint is used beyond ``bound`` times the mean load (consistent hashing with bounded
+loads, Mirrokni et al. 2016): affinity must never melt one host.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+import xxhash
+
+from router.core.balancers.affinity import AffinityTable
+from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.least_request import least_active
+from router.core.clock import Rng
+from router.core.host import HostState
+from router.core.model import EndpointId, LlmRequest
+
+
+class PrefixHash:
+    class Spec(BalancerSpec, frozen=True, kw_only=True, tag="prefix_hash"):
+        """Keep a conversation on the endpoint that holds its prefix.
+
+        ``key``: ``prefix``, ``user``, ``header:NAME`` or ``cookie:NAME``; requests without it
+        go to the least loaded endpoint. ``new_sessions``: ``least_loaded``, or ``hash``
+        for pure rendezvous hashing, which needs no memory. ``bound``: an endpoint takes at most
+        this many times the mean number of requests in flight, at least 1.
+        """
+
+        key: Annotated[str, msgspec.Meta(pattern=r"^(prefix|user|header:.+|cookie:.+)$")] = "prefix"
+        new_sessions: Literal["least_loaded", "hash"] = "least_loaded"
+        bound: Annotated[float, msgspec.Meta(ge=1)] = 1.25
+
+        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+            return PrefixHash(self, affinity)
+
+    __slots__ = ("_affinity", "_hosts", "_key_kind", "_key_name", "_seeds", "_slots", "_spec")
+
+    def __init__(self, spec: Spec, affinity: AffinityTable) -> None:
+        self._spec = spec
+        self._affinity = affinity
+        self._key_kind, _, name = spec.key.partition(":")
+        self._key_name = name.lower().encode() if self._key_kind == "header" else name.encode()
+        self._hosts: Sequence[HostState] = ()
+        self._slots: dict[int, HostState] = {}
+        self._seeds: dict[int, int] = {}
+
+    def pick(
+        self,
+        request: LlmRequest,
+        hosts: Sequence[HostState],
+        rng: Rng,
+        tried: tuple[EndpointId, ...] = (),
+    ) -> tuple[HostState, str]:
+        key = self._key(request)
+        if key is None:
+            return least_active(hosts, rng), "least loaded, no session key"
+        if hosts is not self._hosts:
+            self._index(hosts)
+        if self._spec.new_sessions == "hash":
+            return self._by_hash(key, hosts)
+        slot = self._affinity.get(key)
+        host = None if slot is None else self._slots.get(slot)
+        if host is not None and host.id not in tried and host.active < self._limit(hosts):
+            return host, "prefix hit"
+        # A retry moves the conversation: the next turn must not begin at the endpoint that failed.
+        untried = [other for other in hosts if other.id not in tried] if tried else hosts
+        chosen = self._least_loaded(key, untried or hosts)
+        self._affinity.put(key, chosen.slot)
+        if slot is None:
+            return chosen, "new session, least loaded"
+        if host is None or host.id in tried:
+            return chosen, "moved, endpoint not available"
+        return chosen, "moved, endpoint over bound"
+
+    def _key(self, request: LlmRequest) -> int | None:
+        if self._key_kind == "prefix":
+            return request.prefix_hash
+        value: bytes | None
+        if self._key_kind == "user":
+            value = None if request.user is None else request.user.encode()
+        elif self._key_kind == "header":
+            value = request.header(self._key_name)
+        else:
+            value = request.cookie(self._key_name)
+        return None if not value else xxhash.xxh3_64_intdigest(value)
+
+    def _index(self, hosts: Sequence[HostState]) -> None:
+        self._hosts = hosts
+        self._slots = {host.slot: host for host in hosts}
+        self._seeds = {
+            host.slot: xxhash.xxh3_64_intdigest(host.endpoint.address.encode()) for host in hosts
+        }
+
+    def _limit(self, hosts: Sequence[HostState]) -> int:
+        """The in-flight count at which an endpoint is full, this request counted in."""
+        total = 1 + sum(host.active for host in hosts)
+        return math.ceil(self._spec.bound * total / len(hosts))
+
+    def _least_loaded(self, key: int, hosts: Sequence[HostState]) -> HostState:
+        def rank(host: HostState) -> tuple[float, int]:
+            return (host.active + 1) / host.weight, -_score(key, self._seeds[host.slot])
+
+        return min(hosts, key=rank)
+
+    def _by_hash(self, key: int, hosts: Sequence[HostState]) -> tuple[HostState, str]:
+        limit = self._limit(hosts)
+        ranked = sorted(hosts, key=lambda host: _score(key, self._seeds[host.slot]), reverse=True)
+        for rank, host in enumerate(ranked):
+            if host.active < limit:
+                return host, "hash" if rank == 0 else "hash, first choice over bound"
+        return ranked[0], "hash"
+
+
+def _score(key: int, seed: int) -> int:
+    """Rendezvous score of a key at an endpoint: 64 well mixed bits of both (SplitMix64)."""
+    mixed = (key ^ seed) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return mixed ^ mixed >> 31

@@ -1,0 +1,65 @@
+"""Frozen description of a cluster: its endpoints and the policies that apply to them."""
+
+import msgspec
+
+from router.core.balancers.base import BalancerSpec
+from router.core.model import Endpoint
+
+
+class CircuitBreaker(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits on one cluster, machine-wide. Defaults are Envoy's.
+
+    ``max_connections`` bounds attempts in flight: HTTP/1.1 needs a connection for each. Requests
+    beyond it wait, at most ``max_pending`` of them. ``max_requests`` bounds in-flight attempts
+    too, but requests beyond it are refused at once (503, flag UO).
+    """
+
+    max_connections: int = 1024
+    max_pending: int = 1024
+    max_requests: int = 1024
+
+
+class ActiveHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """HTTP health checks. Durations in seconds.
+
+    An endpoint turns unhealthy after ``fall`` failures in a row and healthy after ``rise``
+    passes; the first result of a new endpoint decides at once.
+    """
+
+    path: str = "/health"
+    interval: float = 2.0
+    timeout: float = 1.0
+    rise: int = 2
+    fall: int = 3
+    jitter: float = 0.1
+    expected: tuple[int, int] = (200, 299)
+
+
+class Scrape(msgspec.Struct, frozen=True, kw_only=True):
+    """Reading of the engines' metrics pages. Durations in seconds.
+
+    A report older than ``stale_after`` counts as unknown, never as zero.
+    """
+
+    path: str = "/metrics"
+    interval: float = 1.0
+    timeout: float = 1.0
+    stale_after: float = 5.0
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of endpoints and how to choose among them.
+
+    ``panic_threshold`` (0 to 1): when a smaller share of endpoints is healthy, health is ignored,
+    as in Envoy; 0 disables. ``models`` are the names that the cluster declares to serve.
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    balancer: BalancerSpec
+    engine: str = "vllm"
+    models: tuple[str, ...] = ()
+    health: ActiveHealth | None = None
+    scrape: Scrape | None = None
+    breaker: CircuitBreaker = CircuitBreaker()
+    panic_threshold: float = 0.5

@@ -1,0 +1,272 @@
+"""The order of the product, written once: route, place, endpoint.
+
+The director owns what a process keeps per cluster (hosts, balancer, queue, retry budget), starts
+exchanges and answers their questions. ``update`` swaps it to a new snapshot: exchanges under way
+keep their route and its time limits, while their retries see the new endpoints.
+"""
+
+from collections.abc import Mapping
+
+from router.core import errors
+from router.core.admission.concurrency import PendingQueue
+from router.core.balancers.least_request import least_active
+from router.core.clock import Rng
+from router.core.cluster import Cluster
+from router.core.events import Effect
+from router.core.exchange import Exchange
+from router.core.fleet import Fleet, HostSet
+from router.core.host import HostState
+from router.core.model import LlmRequest
+from router.core.retry.budget import RetryBudget
+from router.core.routing import Route
+from router.core.snapshot import Snapshot
+from router.core.trace import NO_TRACE, DecisionTrace
+
+Subset = tuple[tuple[str, str], ...]
+
+# How often a balancer is asked again when it names an endpoint that this request has already
+# tried; Istio's value of Envoy's host_selection_retry_max_attempts.
+RESELECTIONS = 5
+
+
+class Places:
+    """A cluster's attempts in flight, its queue and its retry budget: shared by its subsets.
+
+    ``slot`` is the cluster's row on the shared board, so that limits hold for the machine.
+    """
+
+    __slots__ = ("budget", "fleet", "in_flight", "queue", "slot")
+
+    def __init__(self, fleet: Fleet, slot: int, max_pending: int) -> None:
+        self.fleet = fleet
+        self.slot = slot
+        self.in_flight = 0
+        self.queue = PendingQueue(max_pending)
+        self.budget = RetryBudget()
+
+    @property
+    def active(self) -> int:
+        """Attempts in flight in the whole cluster, from all workers of the machine."""
+        return self.in_flight + self.fleet.shared.others(self.slot)
+
+    def take(self) -> None:
+        self.in_flight += 1
+        self.fleet.shared.publish(self.slot, self.in_flight)
+
+    def give_back(self) -> None:
+        self.in_flight -= 1
+        self.fleet.shared.publish(self.slot, self.in_flight)
+
+    def __repr__(self) -> str:
+        return f"<Places in_flight={self.in_flight} {self.queue!r} {self.budget!r}>"
+
+
+class ClusterTraffic:
+    """What one process keeps for one cluster, or for a subset of it, between requests."""
+
+    __slots__ = ("balancer", "cluster", "hosts", "places", "subset")
+
+    def __init__(
+        self, cluster: Cluster, subset: Subset, places: Places, fleet: Fleet, rng: Rng
+    ) -> None:
+        self.cluster = cluster
+        self.subset = subset
+        self.places = places
+        self.hosts = _host_set(cluster, subset, fleet)
+        self.balancer = cluster.balancer.build(rng, fleet.affinity)
+
+    def retarget(self, cluster: Cluster, fleet: Fleet, rng: Rng) -> None:
+        """Follow a reload; the balancer starts anew only if its configuration changed."""
+        if cluster.balancer != self.cluster.balancer:
+            self.balancer = cluster.balancer.build(rng, fleet.affinity)
+        self.cluster = cluster
+        self.hosts = _host_set(cluster, self.subset, fleet)
+
+    def __repr__(self) -> str:
+        return f"<ClusterTraffic {self.cluster.name} {self.hosts!r} {self.places!r}>"
+
+
+class Director:
+    """Starts exchanges and decides for them.
+
+    Args:
+        snapshot: the configuration to start with.
+        fleet: what is known of the endpoints; made to match the snapshot.
+        rng: chance.
+        slots: rows on the shared board by endpoint id and by cluster name; counted up here if
+            not given.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, fleet: Fleet, rng: Rng, slots: Mapping[str, int] | None = None
+    ) -> None:
+        self.fleet = fleet
+        self.rng = rng
+        self.active: dict[int, Exchange] = {}
+        self.begun = 0
+        self._traffic: dict[tuple[str, Subset], ClusterTraffic] = {}
+        self._places: dict[str, Places] = {}
+        self.update(snapshot, slots)
+
+    def update(self, snapshot: Snapshot, slots: Mapping[str, int] | None = None) -> None:
+        """Swap to a new snapshot. Queues, budgets and unchanged balancers are carried over."""
+        self.fleet.reconcile(snapshot.endpoints(), slots)
+        self.snapshot = snapshot
+        self._places = {
+            name: self._places.get(name)
+            or Places(self.fleet, self.fleet.slot(name, slots), cluster.breaker.max_pending)
+            for name, cluster in snapshot.clusters.items()
+        }
+        for name, cluster in snapshot.clusters.items():
+            self._places[name].queue.limit = cluster.breaker.max_pending
+        self._traffic = {
+            key: traffic for key, traffic in self._traffic.items() if key[0] in snapshot.clusters
+        }
+        for (name, _), traffic in self._traffic.items():
+            traffic.retarget(snapshot.clusters[name], self.fleet, self.rng)
+
+    def traffic(self, cluster: str, subset: Subset = ()) -> ClusterTraffic:
+        """The state of one cluster or subset, made on first use.
+
+        Raises:
+            KeyError: if the snapshot has no such cluster.
+        """
+        traffic = self._traffic.get((cluster, subset))
+        if traffic is None:
+            traffic = ClusterTraffic(
+                self.snapshot.clusters[cluster],
+                subset,
+                self._places[cluster],
+                self.fleet,
+                self.rng,
+            )
+            self._traffic[cluster, subset] = traffic
+        return traffic
+
+    def places(self, cluster: str) -> Places:
+        return self._places[cluster]
+
+    # --- a request's way in -----------------------------------------------------------------
+
+    def begin(self, request: LlmRequest, now: float, trace: DecisionTrace = NO_TRACE) -> Exchange:
+        """An exchange in state NEW; feed it START next."""
+        route = self._route(request, trace)
+        traffic = None
+        if route is not None:
+            arm = route.destination(self.rng)
+            traffic = self.traffic(arm.cluster, arm.subset)
+        self.begun += 1
+        exchange = Exchange(request, route, traffic, self, trace, now, self.begun)
+        self.active[exchange.serial] = exchange
+        return exchange
+
+    def _route(self, request: LlmRequest, trace: DecisionTrace) -> Route | None:
+        if trace is NO_TRACE:
+            return self.snapshot.routes.match(request)
+        for route in self.snapshot.routes.routes:
+            if mismatches := route.match.mismatches(request):
+                trace.route_rejected(route, mismatches)
+            else:
+                trace.route_matched(route)
+                return route
+        return None
+
+    def unroutable(self, request: LlmRequest) -> errors.ClientError:
+        """Why no route takes this request, in the client's terms."""
+        routes = self.snapshot.routes
+        if request.model is not None and not routes.knows(request.model):
+            return errors.ModelNotFound(
+                f"The model `{request.model}` does not exist.", param="model"
+            )
+        if request.model is None and request.body_bytes and routes.models():
+            return errors.BadRequest("you must provide a model parameter", param="model")
+        return errors.NoRoute(f"no route matches {request.method} {request.path}")
+
+    def admit(self, exchange: Exchange, now: float) -> Effect:
+        """Give the exchange a place, or a place in line, or neither."""
+        assert exchange.traffic is not None
+        places = exchange.traffic.places
+        breaker = exchange.traffic.cluster.breaker
+        active = places.active
+        if active >= breaker.max_requests:
+            return exchange.overflow("max_requests", breaker.max_requests, now)
+        if active >= breaker.max_connections or places.queue.waiting:
+            if not places.queue.join(exchange):
+                return exchange.overflow("max_pending", breaker.max_pending, now)
+            return exchange.enqueue()
+        return exchange.connect(now)
+
+    def next_granted(self) -> Exchange | None:
+        """A queued exchange for which there is a place now.
+
+        Drivers feed it GRANTED and ask again until the answer is None: whenever an exchange
+        has ended, and now and then, since other workers free places too.
+        """
+        for places in self._places.values():
+            if not places.queue.waiting:
+                continue
+            exchange = places.queue.first()
+            if exchange is None or exchange.traffic is None:
+                continue
+            if places.active < exchange.traffic.cluster.breaker.max_connections:
+                return exchange
+        return None
+
+    # --- an exchange's questions ------------------------------------------------------------
+
+    def pick(self, exchange: Exchange) -> tuple[HostState, str] | None:
+        """The endpoint for the next attempt and the reason, or None if there is none."""
+        traffic = exchange.traffic
+        assert traffic is not None
+        hosts = traffic.hosts.usable()
+        if exchange.trace is not NO_TRACE:
+            traffic.hosts.explain(exchange.trace)
+        if not hosts:
+            return None
+        request, tried = exchange.request, exchange.tried
+        picked = traffic.balancer.pick(request, hosts, self.rng, tried)
+        if not tried:
+            return picked
+        for _ in range(RESELECTIONS):
+            if picked[0].endpoint.id not in tried:
+                return picked
+            picked = traffic.balancer.pick(request, hosts, self.rng, tried)
+        untried = [host for host in hosts if host.endpoint.id not in tried]
+        return (least_active(untried, self.rng), "retry elsewhere") if untried else picked
+
+    def again(self, exchange: Exchange) -> bool:
+        """Whether the cluster's budget bears one more retry; takes it if so."""
+        assert exchange.route is not None and exchange.traffic is not None
+        places = exchange.traffic.places
+        if exchange.retrying:
+            places.budget.deposit()
+        policy = exchange.route.retry
+        exchange.retrying = places.budget.withdraw(
+            places.active + places.queue.waiting,
+            policy.budget_percent,
+            policy.min_retry_concurrency,
+        )
+        return exchange.retrying
+
+    def ended(self, exchange: Exchange, was_queued: bool) -> None:
+        """The exchange is over: nothing of it may remain here."""
+        self.active.pop(exchange.serial, None)
+        if exchange.traffic is None:
+            return
+        if was_queued:
+            exchange.traffic.places.queue.leave()
+        if exchange.retrying:
+            exchange.retrying = False
+            exchange.traffic.places.budget.deposit()
+
+    def __repr__(self) -> str:
+        return f"<Director {self.snapshot!r} active={len(self.active)}>"
+
+
+def _host_set(cluster: Cluster, subset: Subset, fleet: Fleet) -> HostSet:
+    wanted = [
+        fleet.hosts[endpoint.id]
+        for endpoint in cluster.endpoints
+        if all(endpoint.labels.get(name) == value for name, value in subset)
+    ]
+    return HostSet(fleet, wanted, cluster.panic_threshold)

@@ -1,0 +1,205 @@
+"""One tree of errors, each carrying what a client and an operator need.
+
+``status`` is the HTTP status, ``flag`` the Envoy response flag for logs and metrics, ``kind`` and
+``code`` the ``type`` and ``code`` of OpenAI's error object, ``origin`` who is at fault. The HTTP
+body is rendered in exactly one place, ``router.proxy.respond``.
+"""
+
+from typing import ClassVar, Literal
+
+Origin = Literal["client", "router", "upstream"]
+
+
+class RouterError(Exception):
+    """Base of all errors that end an exchange.
+
+    Args:
+        message: one sentence for the client; names the field and the limit where there is one.
+        param: the request field at fault, if any.
+        retry_after: seconds after which a retry makes sense, sent as ``Retry-After``.
+    """
+
+    status: ClassVar[int] = 500
+    flag: ClassVar[str] = "-"
+    kind: ClassVar[str] = "api_error"
+    code: ClassVar[str | None] = None
+    origin: ClassVar[Origin] = "router"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.flag} {self.message!r}>"
+
+
+# --- the client's ---------------------------------------------------------------------------
+
+
+class ClientError(RouterError):
+    origin = "client"
+    kind = "invalid_request_error"
+
+
+class BadRequest(ClientError):
+    """Malformed HTTP or JSON."""
+
+    status = 400
+
+
+class NoRoute(ClientError):
+    status = 404
+    flag = "NR"
+    code = "route_not_found"
+
+
+class ModelNotFound(ClientError):
+    """No route takes this model."""
+
+    status = 404
+    flag = "NR"
+    code = "model_not_found"
+
+
+class MethodNotAllowed(ClientError):
+    """``allow`` lists the methods that the path takes."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class RequestTimeout(ClientError):
+    """The request did not arrive in time."""
+
+    status = 408
+    flag = "DT"
+    kind = "timeout_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(ClientError):
+    status = 413
+    code = "request_too_large"
+
+
+class ExpectationFailed(ClientError):
+    status = 417
+
+
+class HeadTooLarge(ClientError):
+    status = 431
+    code = "request_head_too_large"
+
+
+class NotImplementedByRouter(ClientError):
+    """A transfer coding or method the router does not speak."""
+
+    status = 501
+
+
+class VersionNotSupported(ClientError):
+    status = 505
+
+
+# --- ours -----------------------------------------------------------------------------------
+
+
+class NoHealthyUpstream(RouterError):
+    """The model is known, but nothing that serves it is up."""
+
+    status = 503
+    flag = "UH"
+    kind = "service_unavailable_error"
+    code = "no_healthy_upstream"
+
+
+class Overflow(RouterError):
+    """A circuit breaker or the pending queue is full."""
+
+    status = 503
+    flag = "UO"
+    kind = "overloaded_error"
+    code = "overloaded"
+
+
+class QueueTimeout(RouterError):
+    """Waited in the pending queue for as long as the route allows."""
+
+    status = 503
+    flag = "UT"
+    kind = "overloaded_error"
+    code = "queue_timeout"
+
+
+class Draining(RouterError):
+    """The router is shutting down."""
+
+    status = 503
+    flag = "LR"
+    kind = "service_unavailable_error"
+    code = "draining"
+
+
+class Cancelled(RouterError):
+    """An operator ended the request through the admin API."""
+
+    status = 503
+    flag = "LR"
+    kind = "service_unavailable_error"
+    code = "cancelled"
+
+
+# --- upstream's -----------------------------------------------------------------------------
+
+
+class UpstreamError(RouterError):
+    origin = "upstream"
+    kind = "upstream_error"
+
+
+class ConnectFailure(UpstreamError):
+    status = 503
+    flag = "UF"
+    code = "upstream_connect_failure"
+
+
+class UpstreamReset(UpstreamError):
+    """The endpoint closed or reset the connection before the response was complete."""
+
+    status = 503
+    flag = "UC"
+    code = "upstream_reset"
+
+
+class UpstreamProtocolError(UpstreamError):
+    """The endpoint answered something that is not HTTP/1.1."""
+
+    status = 502
+    flag = "UPE"
+    code = "upstream_protocol_error"
+
+
+class UpstreamTimeout(UpstreamError):
+    """No first byte, or no end, within the route's timeout."""
+
+    status = 504
+    flag = "UT"
+    kind = "timeout_error"
+    code = "upstream_timeout"
+
+
+class StreamIdle(UpstreamError):
+    """The stream was silent for longer than the route's idle timeout."""
+
+    status = 504
+    flag = "SI"
+    kind = "timeout_error"
+    code = "stream_idle_timeout"

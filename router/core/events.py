@@ -1,0 +1,119 @@
+"""What can happen to an exchange, and what its driver is told to do about it."""
+
+import enum
+
+import msgspec
+
+from router.core.errors import RouterError
+from router.core.model import Endpoint
+
+
+class EventKind(enum.IntEnum):
+    START = 0
+    GRANTED = 1
+    CONNECTED = 2
+    CONNECT_FAILED = 3
+    HEAD = 4
+    RESET = 5
+    COMPLETE = 6
+    TIMED_OUT = 7
+    CLIENT_GONE = 8
+    CANCEL = 9
+
+
+class Stage(enum.IntEnum):
+    """Which timer ran out."""
+
+    CONNECT = 0
+    FIRST_BYTE = 1
+    IDLE = 2
+    TOTAL = 3
+    QUEUE = 4
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag=False):
+    kind: EventKind
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The endpoint's response head has arrived."""
+
+    status: int
+    kind: EventKind = EventKind.HEAD
+
+
+class Reset(msgspec.Struct, frozen=True, gc=False):
+    """The endpoint closed or reset before its response was complete.
+
+    ``protocol``: what came was not HTTP. The race between a request on a kept-alive connection
+    and the endpoint's idle close is the driver's to mend: the endpoint never saw the request.
+    """
+
+    protocol: bool = False
+    kind: EventKind = EventKind.RESET
+
+
+class TimedOut(msgspec.Struct, frozen=True, gc=False):
+    stage: Stage
+    kind: EventKind = EventKind.TIMED_OUT
+
+
+START = Event(EventKind.START)
+GRANTED = Event(EventKind.GRANTED)
+CONNECTED = Event(EventKind.CONNECTED)
+CONNECT_FAILED = Event(EventKind.CONNECT_FAILED)
+COMPLETE = Event(EventKind.COMPLETE)
+CLIENT_GONE = Event(EventKind.CLIENT_GONE)
+CANCEL = Event(EventKind.CANCEL)
+RESET = Reset()
+
+AnyEvent = Event | Head | Reset | TimedOut
+
+
+# --- effects --------------------------------------------------------------------------------
+
+
+class Connect(msgspec.Struct, frozen=True, gc=False):
+    """Drop the previous attempt, if any, and send the request to ``endpoint``.
+
+    ``attempt`` counts from 1. ``connect_timeout`` and ``first_byte_timeout`` in seconds, 0 = none.
+    """
+
+    endpoint: Endpoint
+    attempt: int
+    connect_timeout: float
+    first_byte_timeout: float
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """Stand by. ``timeout``: seconds until a QUEUE time-out is due, 0 = nothing new to time."""
+
+    timeout: float = 0.0
+
+
+class Relay(msgspec.Struct, frozen=True, gc=False):
+    """Pass the response on. ``idle_timeout`` in seconds, 0 = none."""
+
+    idle_timeout: float
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """Answer with this error; no response head has been sent. The exchange is over."""
+
+    error: RouterError
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    """The exchange is over and the upstream connection, if still busy, is to be closed.
+
+    ``error`` is None if all went well or nobody is there to be told; otherwise the head has been
+    sent, and the stream must be ended so that the client sees it is not complete.
+    """
+
+    error: RouterError | None = None
+
+
+STAND_BY = Wait()
+FINISHED = Finish()
+
+Effect = Connect | Wait | Relay | Reject | Finish

@@ -1,0 +1,86 @@
+"""The nouns that every part of the core shares: endpoints and requests. All frozen."""
+
+import enum
+from collections.abc import Mapping
+from typing import Literal, NewType
+
+import msgspec
+
+EndpointId = NewType("EndpointId", str)
+"""``cluster/host:port``: one address in two clusters is two endpoints, as in Envoy."""
+
+Role = Literal["prefill", "decode", "both"]
+
+
+class AdminState(enum.IntEnum):
+    """What the operator wants of an endpoint, apart from its health (HAProxy's three words)."""
+
+    READY = 0
+    DRAIN = 1  # takes no new request, finishes what it has
+    MAINT = 2  # as DRAIN, and neither probed nor scraped
+
+
+class Locality(msgspec.Struct, frozen=True):
+    region: str = ""
+    zone: str = ""
+    subzone: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine replica. ``weight`` is relative within its cluster, at least 1."""
+
+    id: EndpointId
+    cluster: str
+    host: str
+    port: int
+    weight: int = 1
+    labels: Mapping[str, str] = {}
+    locality: Locality = Locality()
+    priority: int = 0
+    role: Role = "both"
+
+    @property
+    def address(self) -> str:
+        """``host:port``, IPv6 in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a face knows of a request once its head and a peek of its body are read.
+
+    ``headers`` have lower-case names in arrival order. ``prefix_hash`` is a 64-bit hash of the
+    part of the prompt that identifies a conversation (see ``router.proxy.peek``), or None where
+    the body has no prompt.
+    """
+
+    id: str
+    method: str
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    authority: str = ""
+    client: str = ""
+    model: str | None = None
+    stream: bool = False
+    max_tokens: int | None = None
+    user: str | None = None
+    prefix_hash: int | None = None
+    body_bytes: int = 0
+
+    def header(self, name: bytes) -> bytes | None:
+        """All lines of a header joined by a comma, as Envoy matches them; None if absent."""
+        found: bytes | None = None
+        for key, value in self.headers:
+            if key == name:
+                found = value if found is None else found + b"," + value
+        return found
+
+    def cookie(self, name: bytes) -> bytes | None:
+        header = self.header(b"cookie")
+        if header is None:
+            return None
+        for pair in header.split(b";"):
+            key, _, value = pair.strip().partition(b"=")
+            if key == name:
+                return value
+        return None

@@ -1,0 +1,34 @@
+"""One generation of the configuration: frozen, built whole, swapped by one assignment."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from router.core.cluster import Cluster
+from router.core.model import Endpoint
+from router.core.routing import RouteTable
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator asked for. ``generation`` grows by one with each accepted reload."""
+
+    generation: int
+    clusters: Mapping[str, Cluster]
+    routes: RouteTable
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        for cluster in self.clusters.values():
+            yield from cluster.endpoints
+
+    def models(self) -> tuple[str, ...]:
+        """Every model name that a route or a cluster declares, in order, each once."""
+        names = dict.fromkeys(self.routes.models())
+        for cluster in self.clusters.values():
+            names.update(dict.fromkeys(cluster.models))
+        return tuple(names)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Snapshot generation={self.generation} clusters={len(self.clusters)} "
+            f"routes={len(self.routes.routes)}>"
+        )

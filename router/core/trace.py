@@ -1,0 +1,67 @@
+"""What a decision considered and why it fell as it did.
+
+The director and the balancers report to a trace as they go. Nobody asked is the usual case, so
+the default is a null object whose calls do nothing; ``explain`` passes a recording one.
+"""
+
+from typing import Protocol
+
+from router.core.host import HostState
+from router.core.routing import Route
+
+
+class DecisionTrace(Protocol):
+    def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None: ...
+    def route_matched(self, route: Route) -> None: ...
+    def host_removed(self, host: HostState, reason: str) -> None: ...
+    def picked(self, host: HostState, reason: str, attempt: int) -> None: ...
+
+
+class NoTrace:
+    """Nobody asked."""
+
+    wanted = False
+
+    def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None:
+        return None
+
+    def route_matched(self, route: Route) -> None:
+        return None
+
+    def host_removed(self, host: HostState, reason: str) -> None:
+        return None
+
+    def picked(self, host: HostState, reason: str, attempt: int) -> None:
+        return None
+
+
+class RecordingTrace:
+    """Keeps everything, in order, as plain sentences' parts.
+
+    Attributes:
+        routes: (route name, conditions that failed; empty for the one that matched).
+        removed: (endpoint id, reason).
+        picks: (attempt from 1, endpoint id, reason).
+    """
+
+    wanted = True
+
+    def __init__(self) -> None:
+        self.routes: list[tuple[str, tuple[str, ...]]] = []
+        self.removed: list[tuple[str, str]] = []
+        self.picks: list[tuple[int, str, str]] = []
+
+    def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None:
+        self.routes.append((route.name, conditions))
+
+    def route_matched(self, route: Route) -> None:
+        self.routes.append((route.name, ()))
+
+    def host_removed(self, host: HostState, reason: str) -> None:
+        self.removed.append((host.id, reason))
+
+    def picked(self, host: HostState, reason: str, attempt: int) -> None:
+        self.picks.append((attempt, host.id, reason))
+
+
+NO_TRACE = NoTrace()
