@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from router.core.cluster import Cluster
+from router.core.listener import ListenerLimits
 from router.core.model import Endpoint
 from router.core.routing import RouteTable
 
@@ -15,6 +16,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     clusters: Mapping[str, Cluster]
     routes: RouteTable
+    limits: ListenerLimits = ListenerLimits()
 
     def endpoints(self) -> Iterator[Endpoint]:
         for cluster in self.clusters.values():

@@ -1,0 +1,38 @@
+"""The ``warmpath`` command. Sub-commands are imported when called: ``--help`` stays quick."""
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "serve": "router.cli.serve",
+    "demo": "router.cli.demo",
+    "validate": "router.cli.validate",
+    "test": "router.cli.test",
+    "schema": "router.cli.schema",
+    "status": "router.cli.status",
+    "drain": "router.cli.endpoint",
+    "ready": "router.cli.endpoint",
+    "weight": "router.cli.endpoint",
+    "reload": "router.cli.reload",
+    "version": "router.cli.version",
+}
+"""Command name -> module that holds the click command ``NAME_command``."""
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module_name = COMMANDS.get(cmd_name)
+        if module_name is None:
+            return None
+        command = getattr(importlib.import_module(module_name), f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """An LLM-aware load balancer: each request goes down the warm path."""

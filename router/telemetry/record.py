@@ -1,0 +1,72 @@
+"""One exchange as it will be counted and logged, and who counts and logs it."""
+
+from typing import Protocol
+
+import msgspec
+
+
+class ExchangeRecord(msgspec.Struct, kw_only=True, gc=False):
+    """Filled by a face when an exchange has ended. Durations in seconds; ``-`` for unknown text.
+
+    ``first_byte`` is from the request's arrival to the response head, ``ttft`` to the first byte
+    of the response body, both None if it never came. ``chunks`` counts reads relayed. Token
+    counts come from the response's ``usage`` and are None where it had none.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    client: str
+    route: str
+    cluster: str
+    endpoint: str
+    model: str
+    stream: bool
+    status: int
+    flag: str
+    reason: str
+    attempts: int
+    started_at: float
+    """Wall clock, Unix seconds."""
+    duration: float
+    queued: float
+    first_byte: float | None
+    ttft: float | None
+    bytes_in: int
+    bytes_out: int
+    chunks: int
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Recorder(Protocol):
+    """Where a worker's face reports. Called on the event loop: must not block or log."""
+
+    def exchange_ended(self, record: ExchangeRecord) -> None: ...
+
+    def refused(self, status: int, flag: str) -> None:
+        """A request ended before it became an exchange (malformed, too large, too slow)."""
+        ...
+
+    def connection_opened(self) -> None:
+        """A client connected."""
+        ...
+
+    def connection_closed(self) -> None: ...
+
+
+class NoRecorder:
+    """Counts nothing; for tests."""
+
+    def exchange_ended(self, record: ExchangeRecord) -> None:
+        return None
+
+    def refused(self, status: int, flag: str) -> None:
+        return None
+
+    def connection_opened(self) -> None:
+        return None
+
+    def connection_closed(self) -> None:
+        return None
