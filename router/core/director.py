@@ -112,7 +112,9 @@ class Director:
         """Swap to a new snapshot. Queues, budgets and unchanged balancers are carried over."""
         self.fleet.reconcile(snapshot.endpoints(), slots)
         self.snapshot = snapshot
-        self._places = {
+        # Those in line for a cluster that is gone still get their turn at its old endpoints.
+        orphaned = {name: places for name, places in self._places.items() if places.queue.waiting}
+        self._places = orphaned | {
             name: self._places.get(name)
             or Places(self.fleet, self.fleet.slot(name, slots), cluster.breaker.max_pending)
             for name, cluster in snapshot.clusters.items()

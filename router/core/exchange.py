@@ -313,7 +313,10 @@ class Exchange:
         if retriable and self._may_retry():
             return self._again(outcome, now)
         self._end_attempt(outcome)
-        return self._reject(error, now)
+        effect = self._reject(error, now)
+        if retriable and self.attempt > self.route.retry.attempts > 0:
+            self.flag += ",URX"
+        return effect
 
     def _again(self, outcome: Outcome, now: float) -> Effect:
         """Another attempt; ``director.again`` has taken it from the budget."""

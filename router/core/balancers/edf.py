@@ -19,25 +19,26 @@ class EdfSchedule:
         start: turns to take at once, so that processes do not rotate in step.
     """
 
-    __slots__ = ("_heap", "_weight", "hosts")
+    __slots__ = ("_heap", "_turns", "_weight", "hosts")
 
     def __init__(
-        self,
-        hosts: Sequence[HostState],
-        weight: Callable[[HostState], float],
-        start: int = 0,
+        self, hosts: Sequence[HostState], weight: Callable[[HostState], float], start: int = 0
     ) -> None:
         self.hosts = hosts
         self._weight = weight
-        # The position breaks ties, so equal deadlines are served in order of the hosts.
+        # The order of insertion breaks ties: who has waited longest goes first.
+        self._turns = len(hosts)
         self._heap = [(1.0 / weight(host), index, host) for index, host in enumerate(hosts)]
         heapq.heapify(self._heap)
         for _ in range(start):
             self.next()
 
     def next(self) -> HostState:
-        deadline, index, host = self._heap[0]
-        heapq.heapreplace(self._heap, (deadline + 1.0 / self._weight(host), index, host))
+        deadline, _, host = self._heap[0]
+        self._turns += 1
+        # Rounded, or sums of 1/5 drift apart from sums of 1/2 and ties are no longer ties.
+        due = round(deadline + 1.0 / self._weight(host), 9)
+        heapq.heapreplace(self._heap, (due, self._turns, host))
         return host
 
 

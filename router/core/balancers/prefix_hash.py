@@ -39,7 +39,16 @@ class PrefixHash:
         def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
             return PrefixHash(self, affinity)
 
-    __slots__ = ("_affinity", "_hosts", "_key_kind", "_key_name", "_seeds", "_slots", "_spec")
+    __slots__ = (
+        "_affinity",
+        "_hosts",
+        "_key_kind",
+        "_key_name",
+        "_seeds",
+        "_slots",
+        "_spec",
+        "_weights",
+    )
 
     def __init__(self, spec: Spec, affinity: AffinityTable) -> None:
         self._spec = spec
@@ -49,6 +58,7 @@ class PrefixHash:
         self._hosts: Sequence[HostState] = ()
         self._slots: dict[int, HostState] = {}
         self._seeds: dict[int, int] = {}
+        self._weights = 0
 
     def pick(
         self,
@@ -66,7 +76,7 @@ class PrefixHash:
             return self._by_hash(key, hosts)
         slot = self._affinity.get(key)
         host = None if slot is None else self._slots.get(slot)
-        if host is not None and host.id not in tried and host.active < self._limit(hosts):
+        if host is not None and host.id not in tried and self._bears(host, hosts):
             return host, "prefix hit"
         # A retry moves the conversation: the next turn must not begin at the endpoint that failed.
         untried = [other for other in hosts if other.id not in tried] if tried else hosts
@@ -93,14 +103,18 @@ class PrefixHash:
     def _index(self, hosts: Sequence[HostState]) -> None:
         self._hosts = hosts
         self._slots = {host.slot: host for host in hosts}
+        self._weights = sum(host.weight for host in hosts)
         self._seeds = {
             host.slot: xxhash.xxh3_64_intdigest(host.endpoint.address.encode()) for host in hosts
         }
 
-    def _limit(self, hosts: Sequence[HostState]) -> int:
-        """The in-flight count at which an endpoint is full, this request counted in."""
-        total = 1 + sum(host.active for host in hosts)
-        return math.ceil(self._spec.bound * total / len(hosts))
+    def _bears(self, host: HostState, hosts: Sequence[HostState]) -> bool:
+        """Whether one more request keeps the host within its bound."""
+        active = host.active
+        if not active:
+            return True
+        total = 1 + sum(other.active for other in hosts)
+        return active < math.ceil(self._spec.bound * total * host.weight / self._weights)
 
     def _least_loaded(self, key: int, hosts: Sequence[HostState]) -> HostState:
         def rank(host: HostState) -> tuple[float, int]:
@@ -109,10 +123,9 @@ class PrefixHash:
         return min(hosts, key=rank)
 
     def _by_hash(self, key: int, hosts: Sequence[HostState]) -> tuple[HostState, str]:
-        limit = self._limit(hosts)
         ranked = sorted(hosts, key=lambda host: _score(key, self._seeds[host.slot]), reverse=True)
         for rank, host in enumerate(ranked):
-            if host.active < limit:
+            if self._bears(host, hosts):
                 return host, "hash" if rank == 0 else "hash, first choice over bound"
         return ranked[0], "hash"
 

@@ -1,0 +1,128 @@
+"""Whatever happens in whatever order, the books balance."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from router.core.balancers import REGISTRY
+from router.core.cluster import CircuitBreaker
+from router.core.events import (
+    CANCEL,
+    CLIENT_GONE,
+    COMPLETE,
+    CONNECT_FAILED,
+    CONNECTED,
+    GRANTED,
+    AnyEvent,
+    EventKind,
+    Head,
+    Reset,
+    Stage,
+    TimedOut,
+)
+from router.core.exchange import TRANSITIONS, Exchange, State
+from router.core.model import AdminState
+from router.core.retry.policy import RetryOn, RetryPolicy
+from tests.core.world import World, snapshot
+
+EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {
+    EventKind.CONNECTED: st.just(CONNECTED),
+    EventKind.CONNECT_FAILED: st.just(CONNECT_FAILED),
+    EventKind.HEAD: st.sampled_from([200, 404, 429, 500, 503]).map(Head),
+    EventKind.RESET: st.booleans().map(Reset),
+    EventKind.COMPLETE: st.just(COMPLETE),
+    EventKind.TIMED_OUT: st.sampled_from(Stage).map(TimedOut),
+    EventKind.CLIENT_GONE: st.just(CLIENT_GONE),
+    EventKind.CANCEL: st.just(CANCEL),
+}
+
+
+class Traffic(RuleBasedStateMachine):
+    """Requests, faults, operators and reloads, interleaved at will."""
+
+    @initialize(
+        size=st.integers(1, 4),
+        balancer=st.sampled_from(REGISTRY),
+        places=st.integers(1, 4),
+        pending=st.integers(0, 3),
+        on=st.sampled_from([RetryOn.NONE, RetryOn.RESET, RetryOn.FIVE_XX]),
+        attempts=st.integers(0, 3),
+    )
+    def configure(self, size, balancer, places, pending, on, attempts):  # type: ignore[no-untyped-def]
+        self.options = {
+            "balancer": balancer.Spec(),
+            "breaker": CircuitBreaker(max_connections=places, max_pending=pending),
+            "retry": RetryPolicy(on=on, attempts=attempts),
+        }
+        self.generation = 1
+        self.world = World(snapshot(size, **self.options))
+        self.exchanges: list[Exchange] = []
+
+    @rule(key=st.none() | st.integers(0, 5).map(lambda n: n << 44), replayable=st.booleans())
+    def arrive(self, key: int | None, replayable: bool) -> None:
+        exchange, _ = self.world.begin(prefix_hash=key)
+        exchange.replayable = replayable
+        self.exchanges.append(exchange)
+
+    @rule(data=st.data())
+    def happen(self, data: st.DataObject) -> None:
+        alive = [exchange for exchange in self.exchanges if not exchange.over]
+        if not alive:
+            return
+        exchange = data.draw(st.sampled_from(alive))
+        kinds = [kind for state, kind in TRANSITIONS if state is exchange.state and kind in EVENTS]
+        self.world.feed(exchange, data.draw(EVENTS[data.draw(st.sampled_from(kinds))]))
+        self.grant()
+
+    def grant(self) -> None:
+        while (exchange := self.world.director.next_granted()) is not None:
+            self.world.feed(exchange, GRANTED)
+
+    @rule(index=st.integers(0, 3), state=st.sampled_from(AdminState), healthy=st.booleans())
+    def operate(self, index: int, state: AdminState, healthy: bool) -> None:
+        ids = list(self.world.fleet.hosts)
+        if ids:
+            self.world.fleet.set_admin(ids[index % len(ids)], state)
+            self.world.fleet.set_health(ids[index % len(ids)], healthy)
+
+    @rule(size=st.integers(0, 4), weight=st.integers(1, 3))
+    def reload(self, size: int, weight: int) -> None:
+        self.generation += 1
+        self.world.director.update(snapshot(size, generation=self.generation, **self.options))
+        for id_ in list(self.world.fleet.hosts)[:1]:
+            self.world.fleet.set_weight(id_, weight)
+
+    @invariant()
+    def books_balance(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        fleet, director = self.world.fleet, self.world.director
+        alive = [exchange for exchange in self.exchanges if not exchange.over]
+        leases = [exchange.lease for exchange in alive if exchange.lease is not None]
+        known = {**fleet.leaving, **fleet.hosts}.values()
+        assert sum(host.in_flight for host in known) == len(leases)
+        assert all(host.in_flight >= 0 for host in known)
+        places = director.places("c")
+        assert places.in_flight == len(leases)
+        assert places.in_flight <= self.options["breaker"].max_connections
+        waiting = sum(exchange.state is State.QUEUED for exchange in alive)
+        assert places.queue.waiting == waiting
+        assert places.budget.in_flight == sum(exchange.retrying for exchange in alive)
+        assert set(director.active.values()) == set(alive)
+        assert all(exchange.attempt <= 4 for exchange in self.exchanges)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        for exchange in list(self.exchanges):
+            if not exchange.over:
+                self.world.feed(exchange, CLIENT_GONE)
+        self.books_balance()
+        assert not self.world.director.active
+        assert self.world.director.places("c").in_flight == 0
+        self.world.fleet.prune()
+        assert not self.world.fleet.leaving
+
+
+TestTraffic = Traffic.TestCase
+TestTraffic.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,99 @@
+"""Which route takes which request."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from router.core.routing import Destination, Matcher, Route, RouteTable, StringMatch
+from tests.core.world import World, request, snapshot
+
+X = (b"x-tier", b"gold")
+
+CASES: list[tuple[str, Matcher, dict[str, Any], bool]] = [
+    ("empty takes everything", Matcher(), {"model": None}, True),
+    ("model", Matcher(model="llama"), {"model": "llama"}, True),
+    ("other model", Matcher(model="llama"), {"model": "qwen"}, False),
+    ("no model", Matcher(model="llama"), {"model": None}, False),
+    ("model glob", Matcher(model="qwen*"), {"model": "qwen3-8b"}, True),
+    ("method", Matcher(methods=("GET",)), {"method": "POST"}, False),
+    ("path", Matcher(path=StringMatch("exact", "/v1/x")), {"path": "/v1/x"}, True),
+    ("path prefix", Matcher(path=StringMatch("prefix", "/v1/")), {"path": "/v2/x"}, False),
+    ("path regex is full", Matcher(path=StringMatch("regex", "/v1")), {"path": "/v1/x"}, False),
+    ("host", Matcher(host="api.example.com"), {"authority": "API.example.com:8080"}, True),
+    ("host wildcard", Matcher(host="*.example.com"), {"authority": "a.example.com"}, True),
+    ("other host", Matcher(host="*.example.com"), {"authority": "example.org"}, False),
+]
+HEADER_CASES = [
+    (StringMatch("exact", "gold"), (X,), True),
+    (StringMatch("exact", "Gold"), (X,), False),
+    (StringMatch("exact", "gold"), (), False),
+    (StringMatch("exact", "gold", invert=True), (X,), False),
+    (StringMatch("exact", "gold", invert=True), (), False),
+    (StringMatch("present"), (X,), True),
+    (StringMatch("present", invert=True), (X,), False),
+    (StringMatch("present", invert=True), (), True),
+    (StringMatch("suffix", "ld"), (X,), True),
+    (StringMatch("contains", "ol"), (X,), True),
+    (StringMatch("regex", "g.*d"), (X,), True),
+    (StringMatch("exact", "gold,silver"), (X, (b"x-tier", b"silver")), True),
+]
+
+
+@pytest.mark.parametrize(("matcher", "fields", "taken"), [c[1:] for c in CASES], ids=lambda v: "")
+def test_matcher(matcher: Matcher, fields: dict[str, Any], taken: bool) -> None:
+    assert matcher.matches(request(**fields)) is taken
+
+
+@pytest.mark.parametrize(("condition", "headers", "taken"), HEADER_CASES)
+def test_header_conditions(
+    condition: StringMatch, headers: tuple[tuple[bytes, bytes], ...], taken: bool
+) -> None:
+    matcher = Matcher(headers=(("x-tier", condition),))
+    assert matcher.matches(request(headers=headers)) is taken
+    assert matcher.mismatches(request(headers=headers)) == (() if taken else ("header x-tier",))
+
+
+def route(name: str, **match: Any) -> Route:
+    return Route(name=name, match=Matcher(**match), destinations=(Destination("c"),))
+
+
+def test_the_index_by_model_keeps_the_order() -> None:
+    gold = (("x-tier", StringMatch("exact", "gold")),)
+    table = RouteTable(
+        [
+            route("gold-any", headers=gold),
+            route("llama", model="llama"),
+            route("globbed", model="l*"),
+            route("llama-late", model="llama"),
+            route("rest"),
+        ]
+    )
+    for fields, name in [
+        ({"model": "llama", "headers": (X,)}, "gold-any"),
+        ({"model": "llama"}, "llama"),
+        ({"model": "lorca"}, "globbed"),
+        ({"model": "qwen"}, "rest"),
+        ({"model": None}, "rest"),
+    ]:
+        found = table.match(request(**fields))
+        assert found is not None
+        assert found.name == name
+    assert table.models() == ("llama",)
+    assert table.knows("anything")
+    assert not RouteTable([route("llama", model="llama")]).knows("qwen")
+
+
+def test_weights_are_drawn_once_per_request() -> None:
+    arms = (Destination("c", 80), Destination("c", 20, (("v", "2"),)))
+    split = Route(name="split", match=Matcher(), destinations=arms)
+    rng = random.Random(12345)
+    drawn = Counter(split.destination(rng).weight for _ in range(10_000))
+    assert abs(drawn[20] - 2000) < 150
+
+
+def test_subsets_see_only_their_endpoints() -> None:
+    world = World(snapshot(3))
+    assert world.director.traffic("c", (("version", "v2"),)).hosts.all == ()
+    assert len(world.director.traffic("c").hosts.all) == 3
