@@ -1,0 +1,110 @@
+"""The emulated KV cache: a pool of blocks, a prefix cache over full blocks, LRU eviction.
+
+A block is named by a hash chained over the bytes it holds, so equal prompts share blocks.  A block
+is *anonymous* until it is full and registered; a named block is in use (some sequence refers to
+it) or idle (kept for a later hit, first to go when room is needed).  A sequence reserves
+everything it will ever need when it is admitted, so it never has to be preempted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from xxhash import xxh3_64_intdigest
+
+BYTES_PER_TOKEN = 4
+
+
+def chain_hashes(content: bytes, block_size: int, parent: int = 0) -> list[int]:
+    """Hashes of the full blocks of `content`, `block_size` tokens each, seeded by the previous."""
+    span = block_size * BYTES_PER_TOKEN
+    hashes: list[int] = []
+    for start in range(0, len(content) - span + 1, span):
+        parent = xxh3_64_intdigest(content[start : start + span], seed=parent)
+        hashes.append(parent)
+    return hashes
+
+
+class Reservation:
+    """Blocks of one sequence: named ones in chain order, and a number of anonymous ones."""
+
+    __slots__ = ("anonymous", "named")
+
+    def __init__(self, named: list[int], anonymous: int) -> None:
+        self.named = named
+        self.anonymous = anonymous
+
+    def __repr__(self) -> str:
+        return f"Reservation(named={len(self.named)}, anonymous={self.anonymous})"
+
+
+class KvCache:
+    """Block pool of `num_blocks` blocks; all counts are blocks."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self._empty = num_blocks
+        self._references: dict[int, int] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()
+
+    @property
+    def in_use(self) -> int:
+        """Blocks that some sequence holds."""
+        return self.num_blocks - self._empty - len(self._idle)
+
+    @property
+    def cached(self) -> int:
+        """Named blocks, in use or idle."""
+        return len(self._references) + len(self._idle)
+
+    def hits(self, hashes: list[int]) -> int:
+        """How many leading blocks of a chain are present."""
+        for n, name in enumerate(hashes):
+            if name not in self._references and name not in self._idle:
+                return n
+        return len(hashes)
+
+    def reserve(self, shared: list[int], fresh: int) -> Reservation | None:
+        """Take the present blocks `shared` and `fresh` new ones; None when there is no room.
+
+        New blocks come from the empty ones, then from the least recently used idle ones.
+        """
+        idle_hits = sum(1 for name in shared if name in self._idle)
+        if fresh > self._empty + len(self._idle) - idle_hits:
+            return None
+        for name in shared:
+            if name in self._idle:
+                del self._idle[name]
+                self._references[name] = 1
+            else:
+                self._references[name] += 1
+        for _ in range(fresh - self._empty):
+            self._idle.popitem(last=False)
+            self._empty += 1
+        self._empty -= fresh
+        return Reservation(list(shared), fresh)
+
+    def register(self, held: Reservation, hashes: list[int]) -> None:
+        """Name the next blocks of `held`; a name that exists already leaves its block anonymous."""
+        for name in hashes:
+            if name in self._references or name in self._idle or not held.anonymous:
+                continue
+            held.anonymous -= 1
+            held.named.append(name)
+            self._references[name] = 1
+
+    def release(self, held: Reservation) -> None:
+        """Give everything back; the tail becomes the first candidate for eviction."""
+        for name in reversed(held.named):
+            left = self._references[name] - 1
+            if left:
+                self._references[name] = left
+            else:
+                del self._references[name]
+                self._idle[name] = None
+        self._empty += held.anonymous
+        held.named = []
+        held.anonymous = 0
+
+    def __repr__(self) -> str:
+        return f"KvCache(in_use={self.in_use}, idle={len(self._idle)}, of={self.num_blocks})"
