@@ -101,6 +101,9 @@ class EngineCore:
         if not step:
             self._last_step = None
             return []
+        for sequence, _, _ in step:
+            if sequence.first_scheduled is None:
+                sequence.first_scheduled = now
         prefill = sum(s.length for s in step if s.length > 1)
         try:
             logits = self.runner.run(step)
@@ -200,6 +203,7 @@ class EngineCore:
             prompt_logprobs=sequence.prompt_logprobs if first_token else None,
             num_prompt_tokens=sequence.num_prompt,
             num_cached_tokens=first.num_cached,
+            first_scheduled=sequence.first_scheduled,
         )
 
     def _count_prompt(self, step: list[Scheduled]) -> None:

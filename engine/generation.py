@@ -112,6 +112,7 @@ class Generation:
         "options",
         "prompt_logprobs",
         "request",
+        "scheduled_at",
     )
 
     def __init__(
@@ -137,6 +138,7 @@ class Generation:
         self.open = len(self.choices)
         self.cached_tokens = 0
         self.first_at: float | None = None
+        self.scheduled_at: float | None = None
         self.prompt_logprobs: list[TokenLogprob | None] | None = None
         self.error: Exception | None = None
         self.on_news: Callable[[], None] = _nobody

@@ -205,6 +205,7 @@ class AsyncEngine:
             return
         if generation.first_at is None:
             generation.first_at = now
+            generation.scheduled_at = output.first_scheduled
             self.metrics.first_token(
                 now - generation.request.arrival,
                 prompt_tokens=generation.prompt_tokens,
@@ -219,6 +220,7 @@ class AsyncEngine:
 
     def _count_end(self, generation: Generation, now: float, reason: str) -> None:
         first, arrival = generation.first_at, generation.request.arrival
+        scheduled = generation.scheduled_at
         sampling = generation.request.sampling
         last = max((choice.last_at for choice in generation.choices), default=now)
         self.metrics.finished(
@@ -226,8 +228,8 @@ class AsyncEngine:
             prompt_tokens=generation.prompt_tokens,
             generation_tokens=generation.completion_tokens,
             e2e=now - arrival,
-            queue_time=0.0,
-            prefill_time=None if first is None else first - arrival,
+            queue_time=(now if scheduled is None else scheduled) - arrival,
+            prefill_time=None if first is None or scheduled is None else first - scheduled,
             decode_time=None if first is None else last - first,
             params_n=sampling.n,
             max_tokens=sampling.max_tokens,

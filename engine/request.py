@@ -87,6 +87,7 @@ class RequestOutput(msgspec.Struct, kw_only=True):
     of `stop_token_ids`) is included. `stop_reason` is the `stop_token_ids` member that ended the
     choice, None for the model's own end-of-sequence token. `prompt_logprobs` comes once, with the
     first output of choice 0; its first entry is None, as nothing precedes the first token.
+    `first_scheduled` is the `now` of the step that first computed anything for the choice.
     """
 
     request_id: str
@@ -98,6 +99,7 @@ class RequestOutput(msgspec.Struct, kw_only=True):
     stop_reason: int | None = None
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
+    first_scheduled: float | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):

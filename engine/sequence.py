@@ -28,6 +28,7 @@ class Sequence:
         "admitted",
         "end",
         "first",
+        "first_scheduled",
         "hashes",
         "index",
         "key",
@@ -70,6 +71,7 @@ class Sequence:
         self.num_computed = 0
         self.num_cached = 0
         self.admitted = False
+        self.first_scheduled: float | None = None
         self.registered = 0
         self.table = BlockTable()
         self.hashes: list[bytes] = []

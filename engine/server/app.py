@@ -50,6 +50,7 @@ def make_app(service: Service) -> web.Application:
         app.add_routes([web.get("/tokenizer_info", service.tokenizer_info)])
 
     async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "warmpath-engine"
         if service.policy.request_id_headers:
             response.headers["X-Request-Id"] = request.get(_REQUEST_ID, "")
         if service.draining:
