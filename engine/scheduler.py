@@ -188,7 +188,6 @@ class Scheduler:
         self.running.remove(sequence)
         self._drop_blocks(sequence)
         sequence.num_computed = 0
-        sequence.registered = 0
         sequence.state = State.WAITING
         self.preemptions += 1
         self.add(sequence)

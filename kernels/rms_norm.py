@@ -1,15 +1,13 @@
 """Root-mean-square normalisation of rows: y = x / sqrt(mean(x^2) + eps) * weight."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Normalise `x` [..., D] over its last axis and scale by `weight` ([D] or [heads, D]).
 
-    The mean is taken in float32 whatever the dtype of `x`; the result has that dtype, rounded
-    before the scaling, as checkpoints are trained with.
+    The mean is taken in float32 whatever the dtype of `x`; the quotient is rounded to that dtype
+    before the scaling, as in the models' training code.
     """
-    wide = x.float()
-    scale = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(eps))
-    return (wide * scale).to(x.dtype) * weight
+    return F.rms_norm(x, (x.shape[-1],), None, eps) * weight

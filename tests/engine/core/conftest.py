@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from engine_oracle import Oracle
+
+from tests.engine.core.oracle import Oracle
 
 
 @pytest.fixture(scope="session")

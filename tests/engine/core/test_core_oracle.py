@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from engine_oracle import (
+
+from engine.blocks import BlockTable
+from engine.scheduler import Scheduled
+from engine.sequence import Sequence
+from tests.engine.core.oracle import (
     BLOCK,
     FAMILIES,
     Oracle,
@@ -14,10 +18,6 @@ from engine_oracle import (
     run,
     tokens_of,
 )
-
-from engine.blocks import BlockTable
-from engine.scheduler import Scheduled
-from engine.sequence import Sequence
 
 LENGTHS = (1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5)
 
