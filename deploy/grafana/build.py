@@ -1,0 +1,297 @@
+"""Writes the Grafana dashboards: a row of the tables below is a panel.
+
+    python -m deploy.grafana.build            rewrite dashboards/
+    python -m deploy.grafana.build --check    fail if they are not what this file says
+
+Panels name only metrics of ``router/telemetry/metrics.py`` and rules of
+``deploy/prometheus/rules.yaml``; a test holds them to it.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DASHBOARDS = Path(__file__).parent / "dashboards"
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+PICK = 'cluster=~"$cluster"'
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart. ``queries``: legend -> PromQL. ``width`` in 24ths of the page."""
+
+    title: str
+    unit: str
+    queries: dict[str, str]
+    text: str = ""
+    width: int = 8
+    kind: str = "timeseries"
+    stacked: bool = False
+
+
+def quantiles(metric: str, by: str = "cluster") -> dict[str, str]:
+    rate = f"sum by ({by}, le) (rate({metric}_bucket{{{PICK}}}[$__rate_interval]))"
+    return {
+        f"p{round(100 * q)} {{{{{by}}}}}": f"histogram_quantile({q}, {rate})"
+        for q in (0.5, 0.95, 0.99)
+    }
+
+
+def rate(metric: str, by: str, selector: str = PICK) -> str:
+    return f"sum by ({by}) (rate({metric}{{{selector}}}[$__rate_interval]))"
+
+
+OVERVIEW = (
+    Panel(
+        "Requests by answer",
+        "reqps",
+        {"{{code}} {{flag}}": rate("warmpath_requests_total", "code, flag")},
+        "The flag is Envoy's response flag: UH no healthy endpoint, UF connect failure, UO"
+        " overflow, UT timeout, NR no route, DC client gone.",
+        stacked=True,
+    ),
+    Panel(
+        "Errors",
+        "percentunit",
+        {"{{cluster}}": f"warmpath:error_ratio:rate5m{{{PICK}}}"},
+        "Share of 5xx answers over five minutes.",
+    ),
+    Panel(
+        "Requests in flight",
+        "short",
+        {"{{cluster}}": f"sum by (cluster) (warmpath_endpoint_in_flight{{{PICK}}})"},
+    ),
+    Panel("Time to first token", "s", quantiles("warmpath_time_to_first_token_seconds", "model")),
+    Panel("Duration of requests", "s", quantiles("warmpath_request_duration_seconds", "model")),
+    Panel(
+        "Prefix cache hits",
+        "percentunit",
+        {"{{model}}": f"warmpath:cached_input_ratio:rate5m{{{PICK}}}"},
+        "Share of prompt tokens that the engines did not have to compute.",
+    ),
+    Panel(
+        "Tokens",
+        "short",
+        {
+            "in {{model}}": rate("warmpath_input_tokens_total", "model"),
+            "out {{model}}": rate("warmpath_output_tokens_total", "model"),
+        },
+        "Tokens per second, as the engines' usage reports them.",
+    ),
+    Panel(
+        "Waiting for a place",
+        "short",
+        {"{{cluster}}": f"warmpath_queue_depth{{{PICK}}}"},
+        "Requests beyond the cluster's circuit breaker.",
+    ),
+    Panel("Time spent waiting", "s", quantiles("warmpath_queue_wait_seconds")),
+    Panel(
+        "Second attempts",
+        "reqps",
+        {"{{cluster}}": rate("warmpath_retries_total", "cluster")},
+        "Retries per second: a request that failed before its first byte goes to another endpoint.",
+        width=12,
+    ),
+    Panel(
+        "Bytes",
+        "Bps",
+        {
+            "from clients {{cluster}}": rate("warmpath_received_bytes_total", "cluster"),
+            "to clients {{cluster}}": rate("warmpath_sent_bytes_total", "cluster"),
+        },
+        width=12,
+    ),
+)
+
+ENDPOINTS = (
+    Panel(
+        "Healthy",
+        "short",
+        {"{{endpoint}}": f"warmpath_endpoint_healthy{{{PICK}}}"},
+        "1 while the endpoint passes its health checks.",
+        kind="state-timeline",
+        width=12,
+    ),
+    Panel(
+        "State wanted by operators",
+        "short",
+        {"{{endpoint}} {{state}}": f"warmpath_endpoint_admin_state{{{PICK}}} == 1"},
+        kind="state-timeline",
+        width=12,
+    ),
+    Panel("In flight", "short", {"{{endpoint}}": f"warmpath_endpoint_in_flight{{{PICK}}}"}),
+    Panel("Running", "short", {"{{endpoint}}": f"warmpath_endpoint_running{{{PICK}}}"}),
+    Panel(
+        "Queued in the engine", "short", {"{{endpoint}}": f"warmpath_endpoint_waiting{{{PICK}}}"}
+    ),
+    Panel(
+        "KV cache in use",
+        "percentunit",
+        {"{{endpoint}}": f"warmpath_endpoint_kv_cache_usage{{{PICK}}}"},
+    ),
+    Panel(
+        "Attempts by outcome",
+        "reqps",
+        {"{{outcome}}": rate("warmpath_endpoint_requests_total", "outcome")},
+        stacked=True,
+    ),
+    Panel(
+        "Imbalance",
+        "short",
+        {
+            "{{cluster}}": f"max by (cluster) (warmpath_endpoint_in_flight{{{PICK}}})"
+            f" / avg by (cluster) (warmpath_endpoint_in_flight{{{PICK}}})"
+        },
+        "The busiest endpoint over the mean: 1 is even.",
+    ),
+    Panel(
+        "Age of load reports",
+        "s",
+        {"{{endpoint}}": f"warmpath_load_report_age_seconds{{{PICK}}}"},
+        width=12,
+    ),
+    Panel("Weight", "short", {"{{endpoint}}": f"warmpath_endpoint_weight{{{PICK}}}"}, width=12),
+)
+
+ROUTER = (
+    Panel("Client connections", "short", {"{{instance}}": "warmpath_connections"}),
+    Panel("Request bytes held", "bytes", {"{{instance}}": "warmpath_buffered_bytes"}),
+    Panel(
+        "Event loop lag",
+        "s",
+        {
+            "p99 {{instance}}": "histogram_quantile(0.99, sum by (instance, le)"
+            " (rate(warmpath_event_loop_lag_seconds_bucket[$__rate_interval])))"
+        },
+        "A late loop delays every token of every stream.",
+    ),
+    Panel(
+        "Refused before routing",
+        "reqps",
+        {"{{code}} {{flag}}": rate("warmpath_refused_total", "code, flag", "")},
+        "Malformed, too large or too slow.",
+    ),
+    Panel("Generation in force", "short", {"{{instance}}": "warmpath_config_generation"}),
+    Panel(
+        "Reloads",
+        "short",
+        {"{{result}}": "sum by (result) (increase(warmpath_config_reloads_total[$__interval]))"},
+    ),
+    Panel(
+        "Workers",
+        "short",
+        {
+            "ready {{instance}}": "warmpath_workers_ready",
+            "draining {{instance}}": "warmpath_draining",
+        },
+    ),
+    Panel(
+        "Workers replaced",
+        "short",
+        {"{{instance}}": "increase(warmpath_worker_restarts_total[$__interval])"},
+    ),
+    Panel(
+        "Access log lines dropped",
+        "short",
+        {"{{instance}}": "increase(warmpath_access_log_dropped_total[$__interval])"},
+    ),
+    Panel("Versions", "short", {"{{instance}} {{version}}": "warmpath_build_info"}, width=24),
+)
+
+BOARDS = {
+    "overview": ("Warmpath / Overview", OVERVIEW),
+    "endpoints": ("Warmpath / Endpoints", ENDPOINTS),
+    "router": ("Warmpath / Router internals", ROUTER),
+}
+
+
+def dashboard(name: str) -> dict[str, Any]:
+    title, panels = BOARDS[name]
+    return {
+        "uid": f"warmpath-{name}",
+        "title": title,
+        "description": "Written by deploy/grafana/build.py.",
+        "tags": ["warmpath"],
+        "schemaVersion": 39,
+        "editable": True,
+        "refresh": "10s",
+        "time": {"from": "now-30m", "to": "now"},
+        "links": [{"type": "dashboards", "tags": ["warmpath"], "title": "Warmpath"}],
+        "templating": {"list": [_datasource_variable(), _cluster_variable()]},
+        "panels": list(_placed(panels)),
+    }
+
+
+def _placed(panels: tuple[Panel, ...]) -> list[dict[str, Any]]:
+    """Panels left to right, top to bottom, each 8 units high."""
+    placed: list[dict[str, Any]] = []
+    x = y = 0
+    for number, panel in enumerate(panels, start=1):
+        if x + panel.width > 24:
+            x, y = 0, y + 8
+        placed.append(_panel(panel, number, {"x": x, "y": y, "w": panel.width, "h": 8}))
+        x += panel.width
+    return placed
+
+
+def _panel(panel: Panel, number: int, position: dict[str, int]) -> dict[str, Any]:
+    custom = {"fillOpacity": 20, "stacking": {"mode": "normal"}} if panel.stacked else {}
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.text,
+        "datasource": DATASOURCE,
+        "gridPos": position,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "custom": custom}, "overrides": []},
+        "targets": [
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": DATASOURCE,
+                "expr": expression,
+                "legendFormat": legend,
+            }
+            for index, (legend, expression) in enumerate(panel.queries.items())
+        ],
+    }
+
+
+def _datasource_variable() -> dict[str, Any]:
+    return {"name": "datasource", "type": "datasource", "query": "prometheus"}
+
+
+def _cluster_variable() -> dict[str, Any]:
+    return {
+        "name": "cluster",
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": "label_values(warmpath_endpoint_healthy, cluster)",
+        "refresh": 2,
+        "includeAll": True,
+        "multi": True,
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def render(name: str) -> str:
+    return json.dumps(dashboard(name), indent=1) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for name in BOARDS:
+        path = DASHBOARDS / f"{name}.json"
+        if arguments == ["--check"]:
+            if not path.exists() or path.read_text() != render(name):
+                stale.append(path.name)
+        else:
+            path.write_text(render(name))
+    if stale:
+        sys.stderr.write(f"not what build.py says: {', '.join(stale)}\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
