@@ -1,0 +1,10 @@
+"""The engines whose metrics pages control can read, by the name a cluster gives as ``engine``."""
+
+from collections.abc import Mapping
+
+from router.control.dialects.base import Dialect
+from router.control.dialects.vllm import Vllm
+
+REGISTRY: tuple[Dialect, ...] = (Vllm(),)
+
+BY_NAME: Mapping[str, Dialect] = {dialect.name: dialect for dialect in REGISTRY}

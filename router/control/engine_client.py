@@ -1,0 +1,73 @@
+"""Control's own HTTP requests to engines: probes, metrics pages, model lists.
+
+One session for all, a new connection for each request: a probe is to learn whether the engine
+accepts, and none of them is frequent. Answers are bounded, redirects are not followed, proxies of
+the environment are not used: endpoints come from the configuration alone.
+"""
+
+import asyncio
+
+import aiohttp
+
+from router.core.model import Endpoint
+
+MAX_BODY = 8 * 1024 * 1024
+MAX_CONNECTIONS = 128
+
+
+class EngineUnreachable(Exception):
+    """No complete answer; the message is one line for an operator."""
+
+
+class EngineClient:
+    """Use as an async context manager."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "EngineClient":
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, force_close=True),
+            headers={"user-agent": "warmpath"},
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(
+        self, endpoint: Endpoint, path: str, timeout: float, *, want_body: bool = True
+    ) -> tuple[int, bytes]:
+        """Status and body of a GET.
+
+        Args:
+            timeout: seconds for the whole answer.
+            want_body: False: the body is empty.
+
+        Raises:
+            EngineUnreachable: no connection, no answer in time, or more than 8 MiB of it.
+        """
+        assert self._session is not None, "used outside of its context"
+        url = f"http://{endpoint.address}{path}"
+        limit = aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._session.get(url, timeout=limit, allow_redirects=False) as response:
+                body = await _bounded(response) if want_body else b""
+                return response.status, body
+        except TimeoutError:
+            raise EngineUnreachable(f"no answer within {timeout:g}s") from None
+        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+            raise EngineUnreachable(str(error) or type(error).__name__) from None
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > MAX_BODY:
+            raise EngineUnreachable(f"the answer is larger than {MAX_BODY} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)

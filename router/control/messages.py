@@ -1,0 +1,122 @@
+"""What control and its workers say to each other, as a tagged union in MessagePack.
+
+Control speaks first: a worker listens only once it has a snapshot. A worker never reads the
+configuration file or the environment; what it must know comes through here.
+"""
+
+from typing import Any
+
+import msgspec
+
+from router.telemetry.totals import Totals
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all messages; the class name is the tag."""
+
+
+# --- to a worker ----------------------------------------------------------------------------
+
+
+class SnapshotUpdate(Message, frozen=True, kw_only=True):
+    """A validated configuration. ``slots``: board rows by endpoint id and by cluster name."""
+
+    generation: int
+    config: bytes
+    slots: dict[str, int]
+
+
+class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """What control knows of one endpoint.
+
+    ``weight`` None: as configured. ``load`` None: unknown. ``load_at``: monotonic seconds, which
+    all processes of a machine share.
+    """
+
+    id: str
+    admin: int = 0
+    healthy: bool = True
+    weight: int | None = None
+    load: tuple[float, int, int, float | None] | None = None
+
+
+class HostStates(Message, frozen=True, kw_only=True):
+    hosts: tuple[HostUpdate, ...]
+
+
+class Models(Message, frozen=True, kw_only=True):
+    """The body of ``GET /v1/models``."""
+
+    body: bytes
+
+
+class Announce(Message, frozen=True, kw_only=True):
+    """Shutting down soon: answer ``Connection: close``, still accept. ``on`` False: no more."""
+
+    on: bool = True
+
+
+class Drain(Message, frozen=True, kw_only=True):
+    """Close listeners and idle connections, finish what is under way, then exit.
+
+    ``timeout``: seconds after which what remains is ended with an error.
+    """
+
+    timeout: float
+
+
+class AbortAll(Message, frozen=True, kw_only=True):
+    """End every exchange with an error, then exit."""
+
+    reason: str
+
+
+class Cancel(Message, frozen=True, kw_only=True):
+    serial: int
+    query: int
+
+
+class RequestsQuery(Message, frozen=True, kw_only=True):
+    query: int
+
+
+# --- to control -----------------------------------------------------------------------------
+
+
+class Ack(Message, frozen=True, kw_only=True):
+    """The worker serves this generation, or why it does not."""
+
+    generation: int
+    error: str | None = None
+
+
+class RequestsReply(Message, frozen=True, kw_only=True):
+    query: int
+    requests: list[dict[str, Any]]
+
+
+class CancelReply(Message, frozen=True, kw_only=True):
+    query: int
+    found: bool
+
+
+class StatsReport(Message, frozen=True, kw_only=True):
+    """Everything the worker counted since it started. Also the sign that its loop runs."""
+
+    totals: Totals
+
+
+class AccessLines(Message, frozen=True, kw_only=True):
+    """Whole JSON lines of the access log, in order."""
+
+    data: bytes
+
+
+ToWorker = (
+    SnapshotUpdate | HostStates | Models | Announce | Drain | AbortAll | Cancel | RequestsQuery
+)
+ToControl = Ack | RequestsReply | CancelReply | StatsReport | AccessLines
+
+encode = msgspec.msgpack.Encoder().encode
+decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+decode_to_control = msgspec.msgpack.Decoder(ToControl).decode

@@ -1,0 +1,137 @@
+"""The catalogue: every metric the router publishes, in one table.
+
+Labels hold only what the configuration names (cluster, endpoint, route, model) or a fixed set
+(code, flag, outcome, state, result), never a request's free text, so the number of series is
+bounded. Units are in the names: seconds, bytes, tokens; counters end in ``_total``.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+# Powers of two from 5 ms as the OpenTelemetry GenAI convention has them, up to ten minutes.
+DURATION_BUCKETS = (
+    *(0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12),
+    *(10.24, 20.48, 40.96, 81.92, 163.84, 327.68, 600.0),
+)
+FIRST_TOKEN_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+)
+WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LAG_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+PREFIX = "warmpath_"
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """``name`` without the prefix. ``buckets``: upper bounds of a histogram without +Inf."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        return PREFIX + self.name
+
+
+def _counter(name: str, help_: str, *labels: str) -> Metric:
+    return Metric(name, "counter", help_, labels)
+
+
+def _gauge(name: str, help_: str, *labels: str) -> Metric:
+    return Metric(name, "gauge", help_, labels)
+
+
+def _histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: str) -> Metric:
+    return Metric(name, "histogram", help_, labels, buckets)
+
+
+CATALOGUE: tuple[Metric, ...] = (
+    _counter(
+        "requests_total",
+        "Requests that ended, by route, answer and Envoy response flag.",
+        *("route", "cluster", "model", "code", "flag"),
+    ),
+    _histogram(
+        "request_duration_seconds",
+        "From the request's arrival to the end of its response.",
+        DURATION_BUCKETS,
+        *("cluster", "model"),
+    ),
+    _histogram(
+        "time_to_first_token_seconds",
+        "From a streaming request's arrival to the first byte of its response body.",
+        FIRST_TOKEN_BUCKETS,
+        *("cluster", "model"),
+    ),
+    _histogram(
+        "queue_wait_seconds",
+        "Time that requests which had to wait spent in the pending queue.",
+        WAIT_BUCKETS,
+        "cluster",
+    ),
+    _gauge("queue_depth", "Requests waiting for a place in the cluster.", "cluster"),
+    _counter("retries_total", "Attempts beyond a request's first.", "cluster"),
+    _counter("input_tokens_total", "Prompt tokens, from responses' usage.", "cluster", "model"),
+    _counter("output_tokens_total", "Completion tokens, from usage.", "cluster", "model"),
+    _counter(
+        "cached_input_tokens_total",
+        "Prompt tokens that the engine found in its prefix cache, from usage.",
+        *("cluster", "model"),
+    ),
+    _counter("received_bytes_total", "Request body bytes from clients.", "cluster"),
+    _counter("sent_bytes_total", "Response body bytes to clients.", "cluster"),
+    _gauge("endpoint_in_flight", "Attempts under way at the endpoint.", "cluster", "endpoint"),
+    _counter(
+        "endpoint_requests_total",
+        "Attempts that ended, by what became of them.",
+        *("cluster", "endpoint", "outcome"),
+    ),
+    _gauge(
+        "endpoint_healthy",
+        "1 if the endpoint passes its health checks (or has none), else 0.",
+        *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "endpoint_admin_state",
+        "1 for the state that the operator wants: ready, drain or maint.",
+        *("cluster", "endpoint", "state"),
+    ),
+    _gauge("endpoint_weight", "Effective load-balancing weight.", "cluster", "endpoint"),
+    _gauge("endpoint_running", "Requests the engine says it runs.", "cluster", "endpoint"),
+    _gauge("endpoint_waiting", "Requests the engine says it queues.", "cluster", "endpoint"),
+    _gauge(
+        "endpoint_kv_cache_usage",
+        "Share of the engine's KV cache in use, 0 to 1.",
+        *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "load_report_age_seconds",
+        "Age of the engine's last load report; absent if there is none.",
+        *("cluster", "endpoint"),
+    ),
+    _gauge("connections", "Open client connections."),
+    _gauge("buffered_bytes", "Request bytes held in memory."),
+    _counter(
+        "refused_total",
+        "Requests refused before they were routed: malformed, too large, too slow.",
+        *("code", "flag"),
+    ),
+    _counter("access_log_dropped_total", "Access log lines dropped because the log was full."),
+    _histogram("event_loop_lag_seconds", "How late a worker's timer fires.", LAG_BUCKETS),
+    _gauge("config_generation", "Generation of the configuration in force."),
+    _counter("config_reloads_total", "Reloads, by result: accepted or refused.", "result"),
+    _gauge("workers_ready", "Worker processes that serve the configuration in force."),
+    _counter("worker_restarts_total", "Worker processes replaced because they died."),
+    _gauge("draining", "1 while the router fails its readiness on purpose."),
+    _gauge("build_info", "Always 1; the version is in the label.", "version"),
+)
+
+BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in CATALOGUE}
