@@ -22,6 +22,10 @@ CANDIDATES = 1024
 """How many of the likeliest tokens are sorted first for top-p; the full sort is the fallback."""
 
 
+GREEDY_BELOW = 1e-5
+"""Temperatures this low are greedy: dividing by them would overflow float32."""
+
+
 class Sampled(NamedTuple):
     """The chosen token, or None when the row holds no finite logit; `logprob` if asked for."""
 
@@ -60,7 +64,9 @@ def sample(logits: Tensor, sequences: list[Sequence], eos: tuple[int, ...]) -> l
     best = shaped.max(-1)
     finite = best.values.isfinite().tolist()
     tokens = best.indices.tolist()
-    drawn = [i for i, s in enumerate(sequences) if s.sampling.temperature > 0 and finite[i]]
+    drawn = [
+        i for i, s in enumerate(sequences) if s.sampling.temperature >= GREEDY_BELOW and finite[i]
+    ]
     for i in drawn:
         sequence = sequences[i]
         tokens[i] = draw(shaped[i], sequence.sampling, uniform(sequence.seed, len(sequence.tokens)))

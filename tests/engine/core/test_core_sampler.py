@@ -1,0 +1,224 @@
+"""The sampler: the right distribution, the right support, the same draw for the same seed."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from engine import sampler
+from engine.request import EngineRequest, SamplingParams
+from engine.sampler import choice_seed, draw, sample, token_logprobs, uniform
+from engine.sequence import Sequence
+from tests.engine.core.oracle import Oracle, prompt_of, request, run, tokens_of
+
+DRAWS = 8_000
+LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -2.0, 1.5])
+CHI2_7_999 = 24.32
+"""99.9 % quantile of chi-square with 7 degrees of freedom."""
+
+
+def sequence_of(sampling: SamplingParams, prompt: list[int], output: list[int]) -> Sequence:
+    made = Sequence(
+        EngineRequest(request_id="r", prompt_token_ids=prompt, sampling=sampling, arrival=0.0),
+        order=0,
+        seed=choice_seed(sampling.seed or 0, 0),
+        max_model_len=100_000,
+    )
+    made.tokens.extend(output)
+    return made
+
+
+def params(**fields: Any) -> SamplingParams:
+    return SamplingParams(**fields)
+
+
+def counts(sampling: SamplingParams, logits: torch.Tensor = LOGITS) -> list[int]:
+    seed = choice_seed(7, 0)
+    found = [0] * logits.shape[0]
+    for position in range(DRAWS):
+        found[draw(logits, sampling, uniform(seed, position))] += 1
+    return found
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_draws_follow_the_softmax(temperature: float) -> None:
+    expected = (LOGITS / temperature).softmax(-1) * DRAWS
+    observed = torch.tensor(counts(params(temperature=temperature)))
+    assert float(((observed - expected) ** 2 / expected).sum()) < CHI2_7_999
+
+
+def test_uniform_numbers_are_uniform_and_unrelated_between_seeds() -> None:
+    """64 bins over positions, and over consecutive seeds at one position."""
+    rows = [
+        [uniform(choice_seed(1, 0), position) for position in range(DRAWS)],
+        [uniform(choice_seed(seed, 0), 5) for seed in range(DRAWS)],
+        [uniform(choice_seed(1, index), 5) for index in range(DRAWS)],
+    ]
+    for row in rows:
+        observed = torch.histc(torch.tensor(row, dtype=torch.float64), 64, 0.0, 1.0)
+        assert float(((observed - DRAWS / 64) ** 2 / (DRAWS / 64)).sum()) < 103.4
+        assert min(row) >= 0.0
+        assert max(row) < 1.0
+
+
+def warped(logits: torch.Tensor, fields: dict[str, Any]) -> torch.Tensor:
+    """Probabilities after transformers' own warpers, in our order of application."""
+    makers = {
+        "temperature": TemperatureLogitsWarper,
+        "min_p": MinPLogitsWarper,
+        "top_k": TopKLogitsWarper,
+        "top_p": TopPLogitsWarper,
+    }
+    scores = logits[None]
+    for name, maker in makers.items():
+        if name in fields:
+            scores = maker(fields[name])(torch.zeros(1, 1, dtype=torch.int64), scores)
+    return scores[0].softmax(-1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"top_k": 3},
+        {"top_p": 0.7},
+        {"min_p": 0.2},
+        {"top_k": 5, "top_p": 0.6},
+        {"temperature": 2.0, "top_k": 6, "top_p": 0.9, "min_p": 0.1},
+        {"top_p": 0.01},
+        {"min_p": 1.0},
+        {"top_k": 1},
+    ],
+    ids=str,
+)
+def test_filters_equal_transformers(fields: dict[str, Any]) -> None:
+    expected = warped(LOGITS, fields) * DRAWS
+    observed = torch.tensor(counts(params(**fields)))
+    kept = expected > 0
+    assert torch.equal(observed > 0, kept), "exactly the surviving tokens are drawn"
+    chi2 = float(((observed - expected) ** 2 / expected)[kept].sum())
+    assert chi2 < CHI2_7_999
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"top_p": 0.3}, {"top_p": 0.99}, {"top_k": 1500}, {"top_k": 1500, "top_p": 0.98}],
+    ids=str,
+)
+def test_filters_of_a_large_vocabulary(fields: dict[str, Any]) -> None:
+    """Past the candidates that are sorted first, the support is still exactly transformers'."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4 * sampler.CANDIDATES, generator=generator)
+    kept = warped(logits, fields) > 0
+    drawn = {draw(logits, params(**fields), i / 500) for i in range(500)}
+    assert all(kept[token] for token in drawn)
+    edge = draw(logits, params(**fields), 1.0 - 2**-53)
+    least = int(logits.masked_fill(~kept, math.inf).argmin())
+    assert edge == least, "the last survivor is reached at the end of the unit interval"
+
+
+def test_repetition_penalty_equals_transformers() -> None:
+    sequence = sequence_of(params(repetition_penalty=1.4, temperature=0.0), [0, 6], [6, 3])
+    row = LOGITS.clone()
+    sampler._reshape(row, sequence, ())
+    processor = RepetitionPenaltyLogitsProcessor(1.4)
+    expected = processor(torch.tensor([[0, 6, 6, 3]]), LOGITS[None].clone())[0]
+    assert torch.allclose(row, expected)
+
+
+def test_presence_and_frequency_count_the_output_only() -> None:
+    sampling = params(presence_penalty=0.5, frequency_penalty=0.25, temperature=0.0)
+    row = LOGITS.clone()
+    sampler._reshape(row, sequence_of(sampling, [0, 1], [2, 2, 2, 7]), ())
+    expected = LOGITS - torch.tensor([0, 0, 0.5 + 0.75, 0, 0, 0, 0, 0.5 + 0.25])
+    assert torch.allclose(row, expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "output", "expected"),
+    [
+        ({}, [], 0),
+        ({"logit_bias": {0: -100.0}}, [], 7),
+        ({"logit_bias": {6: 100.0}}, [], 6),
+        ({"min_tokens": 2}, [1], 7),
+        ({"min_tokens": 2}, [1, 1], 0),
+        ({"min_tokens": 2, "stop_token_ids": (7,)}, [1], 1),
+        ({"presence_penalty": 2.0}, [0, 7], 1),
+        ({"repetition_penalty": 8.0}, [0], 7),
+        ({"temperature": 1e-30}, [], 0),
+    ],
+)
+def test_greedy_after_reshaping(fields: dict[str, Any], output: list[int], expected: int) -> None:
+    """Token 0 is the likeliest and also the model's end of sequence; then come 7, 1, 2."""
+    sequence = sequence_of(params(**{"temperature": 0.0, **fields}), [4], output)
+    found = sample(LOGITS[None], [sequence], (0,))[0]
+    assert found.token == expected
+
+
+def test_logprobs_are_of_the_raw_distribution() -> None:
+    sampling = params(temperature=0.0, logprobs=3, logit_bias={5: 50.0})
+    found = sample(LOGITS[None], [sequence_of(sampling, [1], [])], ())[0]
+    raw = LOGITS.log_softmax(-1)
+    assert found.token == 5
+    assert found.logprob is not None
+    assert found.logprob.logprob == pytest.approx(float(raw[5]), abs=1e-6)
+    assert found.logprob.rank == 7
+    assert [token for token, _ in found.logprob.top] == [0, 7, 1]
+    assert found.logprob.top[1][1] == pytest.approx(float(raw[7]), abs=1e-6)
+    assert token_logprobs(LOGITS, 0, 0).top == ()
+
+
+def test_a_broken_row_does_not_spoil_its_neighbours() -> None:
+    rows = torch.stack([LOGITS, torch.full_like(LOGITS, math.nan), LOGITS])
+    sequences = [sequence_of(params(seed=1), [0], []) for _ in range(3)]
+    first, broken, last = sample(rows, sequences, ())
+    assert broken.token is None
+    assert first.token == last.token is not None
+
+
+MIXED = [
+    params(seed=11, max_tokens=12, ignore_eos=True),
+    params(seed=12, max_tokens=12, ignore_eos=True, top_p=0.9, temperature=1.3),
+    params(seed=13, max_tokens=12, ignore_eos=True, top_k=20, min_p=0.01, n=3),
+    params(seed=14, max_tokens=12, ignore_eos=True, frequency_penalty=0.5, logprobs=2),
+    params(temperature=0.0, max_tokens=12, ignore_eos=True, repetition_penalty=1.2),
+]
+
+
+def test_seeded_tokens_do_not_depend_on_the_batch(llama: Oracle) -> None:
+    """Each alone on a fresh engine; all together; together on a pool too small for all."""
+    alone: dict[tuple[str, int], list[int]] = {}
+    for i, sampling in enumerate(MIXED):
+        core = llama.core()
+        core.add(request(str(i), prompt_of(9 + i), sampling))
+        alone |= {key: tokens_of(found) for key, found in run(core).items()}
+    for settings in ({}, {"num_blocks": 9, "max_model_len": 64, "watermark": 0.0}):
+        core = llama.core(**settings)
+        for i, sampling in enumerate(MIXED):
+            core.add(request(str(i), prompt_of(9 + i), sampling))
+        together = {key: tokens_of(found) for key, found in run(core).items()}
+        assert together == alone
+        if settings:
+            assert core.stats().preemptions > 0
+    choices = [tuple(alone["2", index]) for index in range(3)]
+    assert len(set(choices)) == 3, "choices of one request draw differently"
+
+
+def test_unseeded_requests_differ_but_an_engine_repeats_itself(llama: Oracle) -> None:
+    def both() -> list[list[int]]:
+        core = llama.core(seed=5)
+        for name in ("a", "b"):
+            core.add(request(name, prompt_of(9), params(max_tokens=12, ignore_eos=True)))
+        found = run(core)
+        return [tokens_of(found[name, 0]) for name in ("a", "b")]
+
+    first = both()
+    assert first[0] != first[1]
+    assert both() == first
