@@ -1,0 +1,214 @@
+"""From a configuration to a snapshot: the core's own frozen types, built whole."""
+
+from urllib.parse import urlsplit
+
+from router.config.findings import ConfigError, Finding, render
+from router.config.references import KINDS, problems, snapshot_problems
+from router.config.schema import (
+    Admin,
+    ClusterSpec,
+    Config,
+    DestinationSpec,
+    EndpointSpec,
+    Limits,
+    Retry,
+    RouteSpec,
+    StringCondition,
+)
+from router.config.units import Address
+from router.core.balancers.prefix_hash import PrefixHash
+from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape
+from router.core.listener import ListenerLimits
+from router.core.model import Endpoint, EndpointId
+from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
+from router.core.routing import (
+    Destination,
+    Matcher,
+    Route,
+    RouteTable,
+    StringMatch,
+    Timeouts,
+)
+from router.core.snapshot import Snapshot
+
+
+def build(config: Config, generation: int) -> Snapshot:
+    """Make the snapshot.
+
+    Args:
+        generation: grows by one with each accepted reload.
+
+    Raises:
+        ConfigError: with paths, but without places in a text. ``load`` finds the same problems
+            and knows the places, so what it returned builds.
+    """
+    if found := snapshot_problems(config):
+        raise ConfigError(
+            Finding(path=render(one.path), message=one.message, suggestion=one.suggestion)
+            for one in found
+        )
+    return Snapshot(
+        generation=generation,
+        clusters={spec.name: _cluster(spec) for spec in config.clusters},
+        routes=RouteTable([_route(spec) for spec in config.routes]),
+        limits=_limits(config.limits),
+    )
+
+
+def from_backends(urls: tuple[str, ...] | list[str]) -> Config:
+    """The configuration of ``serve --backend``: one cluster ``default`` that takes everything.
+
+    Args:
+        urls: ``http://host:port``, ``http://host`` (port 80) or ``host:port``.
+
+    Raises:
+        ConfigError: for no URL, one that is not such, or the same twice.
+    """
+    endpoints: list[EndpointSpec] = []
+    findings: list[Finding] = []
+    for url in urls:
+        try:
+            endpoints.append(EndpointSpec(address=_backend(url)))
+        except ValueError as error:
+            findings.append(Finding(message=f"--backend {url}: {error}"))
+    if not urls:
+        findings.append(Finding(message="at least one --backend is needed"))
+    if findings:
+        raise ConfigError(findings)
+    config = Config(
+        version=1,
+        admin=Admin(),
+        clusters=(
+            ClusterSpec(name="default", endpoints=tuple(endpoints), balancer=PrefixHash.Spec()),
+        ),
+        routes=(RouteSpec(name="default", to=(DestinationSpec(cluster="default"),)),),
+    )
+    if found := problems(config):
+        raise ConfigError(Finding(message=f"--backend: {one.message}") for one in found)
+    return config
+
+
+def _backend(url: str) -> Address:
+    if "://" not in url:
+        return Address.parse(url)
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        raise ValueError(f"the scheme must be http, not {parts.scheme!r}")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("a backend is http://host:port without path, query or user")
+    if parts.hostname is None:
+        raise ValueError("no host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Address.parse(f"{host}:{80 if parts.port is None else parts.port}")
+
+
+def _cluster(spec: ClusterSpec) -> Cluster:
+    active = spec.health.active
+    return Cluster(
+        name=spec.name,
+        endpoints=tuple(_endpoint(spec.name, endpoint) for endpoint in spec.endpoints),
+        balancer=spec.balancer,
+        engine=spec.engine,
+        models=spec.models,
+        health=None
+        if active is None
+        else ActiveHealth(
+            path=active.path,
+            interval=float(active.interval),
+            timeout=float(active.timeout),
+            rise=active.rise,
+            fall=active.fall,
+            jitter=active.jitter / 100,
+            expected=(active.expected[0], active.expected[-1]),
+        ),
+        scrape=None
+        if spec.scrape is None
+        else Scrape(
+            path=spec.scrape.path,
+            interval=float(spec.scrape.interval),
+            timeout=float(spec.scrape.timeout),
+            stale_after=float(spec.scrape.stale_after),
+        ),
+        breaker=CircuitBreaker(
+            max_connections=spec.circuit_breaker.max_connections,
+            max_pending=spec.circuit_breaker.max_pending,
+            max_requests=spec.circuit_breaker.max_requests,
+        ),
+        panic_threshold=spec.health.panic_threshold / 100,
+    )
+
+
+def _endpoint(cluster: str, spec: EndpointSpec) -> Endpoint:
+    return Endpoint(
+        id=EndpointId(f"{cluster}/{spec.address}"),
+        cluster=cluster,
+        host=spec.address.host,
+        port=spec.address.port,
+        weight=spec.weight,
+        labels=spec.labels,
+    )
+
+
+def _route(spec: RouteSpec) -> Route:
+    match = spec.match
+    return Route(
+        name=spec.name,
+        match=Matcher(
+            host=match.host,
+            path=None if match.path is None else _condition(match.path),
+            methods=match.methods,
+            headers=tuple(
+                (name.lower(), _condition(condition)) for name, condition in match.headers.items()
+            ),
+            model=match.model,
+        ),
+        destinations=tuple(
+            Destination(arm.cluster, arm.weight, tuple(sorted(arm.subset.items())))
+            for arm in spec.to
+        ),
+        timeouts=Timeouts(
+            connect=float(spec.timeouts.connect),
+            first_byte=float(spec.timeouts.first_byte),
+            idle=float(spec.timeouts.idle),
+            total=float(spec.timeouts.total),
+            queue=float(spec.timeouts.queue),
+        ),
+        retry=RetryPolicy(attempts=0) if spec.retry is None else _retry(spec.retry),
+    )
+
+
+def _condition(spec: StringCondition) -> StringMatch:
+    if spec.present is not None:
+        return StringMatch("present", invert=spec.present is spec.invert)
+    kind = next(kind for kind in KINDS if getattr(spec, kind) is not None)
+    return StringMatch(kind, getattr(spec, kind), spec.invert)
+
+
+def _retry(spec: Retry) -> RetryPolicy:
+    on = RetryOn.NONE
+    codes = frozenset(cause for cause in spec.on if isinstance(cause, int))
+    for cause in spec.on:
+        on |= RetryOn.RETRIABLE_STATUS_CODES if isinstance(cause, int) else RETRY_ON_NAMES[cause]
+    return RetryPolicy(
+        attempts=spec.attempts,
+        on=on,
+        status_codes=codes,
+        per_try_timeout=float(spec.per_try_timeout),
+        budget_percent=float(spec.budget),
+        min_retry_concurrency=spec.min_concurrency,
+    )
+
+
+def _limits(spec: Limits) -> ListenerLimits:
+    return ListenerLimits(
+        max_head=int(spec.max_head),
+        max_headers=spec.max_headers,
+        max_body=int(spec.max_body),
+        buffer_body=int(spec.buffer_body),
+        max_buffered=int(spec.max_buffered),
+        head_timeout=float(spec.timeouts.head),
+        body_timeout=float(spec.timeouts.body),
+        idle_timeout=float(spec.timeouts.idle),
+        write_high=int(spec.write_high),
+        expose_decision=spec.expose_decision,
+    )

@@ -1,0 +1,78 @@
+"""From a file, or a directory of them, to a ``Config`` that is known to build.
+
+All that can be found is found at once: first the text (YAML, variables), then the fields against
+the schema, then what fields say of each other. The steps build on one another, so a later one
+runs only when the earlier found nothing.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from router.config import check, references
+from router.config.document import MAX_BYTES, read
+from router.config.findings import ConfigError, Finding
+from router.config.schema import Config
+
+__all__ = ["ConfigError", "Finding", "load", "loads"]
+
+MAX_FILES = 1000
+
+
+def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: a YAML file, or a directory whose ``*.yaml`` files (but ``*.test.yaml``) are merged
+            in the order of their names.
+        env: where ``${NAME}`` looks; the process's environment by default.
+
+    Raises:
+        ConfigError: whatever is wrong, a file that cannot be read included.
+    """
+    texts: dict[str, str] = {}
+    findings: list[Finding] = []
+    for file in _files(Path(path)):
+        try:
+            with file.open("rb") as stream:
+                texts[str(file)] = stream.read(MAX_BYTES + 1).decode("utf-8")
+        except OSError as error:
+            findings.append(Finding(file=str(file), message=f"cannot read: {error.strerror}"))
+        except UnicodeDecodeError as error:
+            findings.append(Finding(file=str(file), message=f"not UTF-8 at byte {error.start}"))
+    if findings:
+        raise ConfigError(findings)
+    return _loads(texts, os.environ if env is None else env)
+
+
+def loads(text: str, name: str, env: Mapping[str, str] | None = None) -> Config:
+    """Read a configuration from a text.
+
+    Args:
+        name: what findings call the text.
+        env: where ``${NAME}`` looks; the process's environment by default.
+
+    Raises:
+        ConfigError: whatever is wrong.
+    """
+    return _loads({name: text}, os.environ if env is None else env)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.glob("*.yaml") if not p.name.endswith(".test.yaml"))
+    if not files or len(files) > MAX_FILES:
+        message = f"expected 1 to {MAX_FILES} *.yaml files in the directory, found {len(files)}"
+        raise ConfigError([Finding(file=str(path), message=message)])
+    return files
+
+
+def _loads(texts: Mapping[str, str], env: Mapping[str, str]) -> Config:
+    document = read(texts, env)
+    config, found = check.convert(document)
+    if config is not None:
+        found = references.problems(config)
+    if found or config is None:
+        raise ConfigError(document.locate(problem) for problem in found)
+    return config

@@ -1,0 +1,199 @@
+"""Quantities as operators write them: ``250ms``, ``64KiB``, ``10%``, ``10.0.0.1:8000``.
+
+Each is a small type whose ``parse`` reads the text and whose ``str`` writes it back, so that a
+dumped configuration can be read again. A number without a unit is refused: 30 is not obviously
+seconds.
+"""
+
+import re
+from typing import ClassVar, Self
+
+MAX_DURATION = 366 * 24 * 3600.0
+"""A longer time limit is a slip of the pen, and no clock arithmetic is tested for it."""
+
+MAX_SIZE = 1 << 40
+
+_DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|h|m|s)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_UNIT_ORDER = ("h", "m", "s", "ms")
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?(B|KiB|MiB|GiB|KB|MB|GB)", re.ASCII)
+_BYTES = {
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
+
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?", re.ASCII)
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
+
+
+class Duration(float):
+    """Seconds. Written with units h, m, s, ms, which may follow one another: ``1m30s``."""
+
+    pattern: ClassVar[str] = r"^(0|(\d+(\.\d+)?(ms|h|m|s))+)$"
+    example: ClassVar[str] = "250ms, 5s, 1m30s or 1h"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        if text == "0":
+            return cls(0)
+        if not _DURATION.fullmatch(text):
+            raise ValueError(f"expected a duration such as {cls.example}, got {text!r}")
+        parts = _DURATION_PART.findall(text)
+        units = [_UNIT_ORDER.index(unit) for _, unit in parts]
+        if units != sorted(set(units)):
+            raise ValueError(f"units of a duration go from large to small, each once: {text!r}")
+        seconds = round(sum(float(number) * _SECONDS[unit] for number, unit in parts), 6)
+        if seconds > MAX_DURATION:
+            raise ValueError(f"a duration is at most {MAX_DURATION / 3600:.0f}h, got {text!r}")
+        return cls(seconds)
+
+    def __str__(self) -> str:
+        micros = round(self * 1e6)
+        if micros % 1000:
+            return f"{micros / 1e6:.6f}".rstrip("0") + "s"
+        millis = micros // 1000
+        words = []
+        for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+            count, millis = divmod(millis, size)
+            if count:
+                words.append(f"{count}{unit}")
+        return "".join(words) or "0s"
+
+
+class Interval(Duration):
+    """A duration that cannot be 0."""
+
+    pattern: ClassVar[str] = r"^(\d+(\.\d+)?(ms|h|m|s))+$"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        duration = super().parse(text)
+        if duration < 0.001:
+            raise ValueError(f"must be at least 1ms, got {text!r}")
+        return duration
+
+
+class Size(int):
+    """Bytes. Written with B, KiB, MiB, GiB (powers of 1024) or KB, MB, GB (powers of 1000)."""
+
+    pattern: ClassVar[str] = r"^(0|\d+(\.\d+)?\s?(B|KiB|MiB|GiB|KB|MB|GB))$"
+    example: ClassVar[str] = "512B, 64KiB or 10MiB"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        if text == "0":
+            return cls(0)
+        found = _SIZE.fullmatch(text)
+        if found is None:
+            raise ValueError(f"expected a size such as {cls.example}, got {text!r}")
+        size = round(float(found[1]) * _BYTES[found[2]])
+        if size > MAX_SIZE:
+            raise ValueError(f"a size is at most 1024GiB, got {text!r}")
+        return cls(size)
+
+    def __str__(self) -> str:
+        for unit in ("GiB", "MiB", "KiB"):
+            if self and self % _BYTES[unit] == 0:
+                return f"{int(self) // _BYTES[unit]}{unit}"
+        return f"{int(self)}B"
+
+
+class Percent(float):
+    """0 to 100, written ``10%`` or ``2.5%``."""
+
+    pattern: ClassVar[str] = r"^\d{1,3}(\.\d+)?%$"
+    example: ClassVar[str] = "10% or 2.5%"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        found = _PERCENT.fullmatch(text)
+        if found is None:
+            raise ValueError(f"expected a percentage such as {cls.example}, got {text!r}")
+        if (value := float(found[1])) > 100:
+            raise ValueError(f"a percentage is at most 100%, got {text!r}")
+        return cls(value)
+
+    def __str__(self) -> str:
+        return f"{float(self):.6f}".rstrip("0").rstrip(".") + "%"
+
+
+class Address(str):
+    """``host:port``; an IPv6 host stands in brackets. Port 0 asks the system for a free one."""
+
+    __slots__ = ()
+    pattern: ClassVar[str] = r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*):\d{1,5}$"
+    example: ClassVar[str] = "10.0.0.1:8000 or [::1]:8000"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        host, colon, port = text.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else None
+        if "://" in text:
+            raise ValueError(f"an address is host:port without a scheme, got {text!r}")
+        if not colon or not (
+            _IPV6.fullmatch(bare) and ":" in bare if bare is not None else _HOST.fullmatch(host)
+        ):
+            raise ValueError(f"expected host:port such as {cls.example}, got {text!r}")
+        if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
+            raise ValueError(f"a port is a number up to 65535, got {text!r}")
+        return cls(f"{host}:{int(port)}")
+
+    @property
+    def host(self) -> str:
+        """Without brackets."""
+        return self.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.rpartition(":")[2])
+
+
+class Secret:
+    """Text that shows itself to nobody who does not call :meth:`reveal`."""
+
+    __slots__ = ("_text",)
+
+    pattern: ClassVar[str] = r"^(file:/.+|.*\$\{.+\}.*)$"
+    example: ClassVar[str] = "file:/run/secrets/token or ${TOKEN}"
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError if it is empty or would not fit in a header."""
+        if not text or len(text) > 4096 or not text.isascii() or not text.isprintable():
+            raise ValueError("a secret is 1 to 4096 printable ASCII characters")
+        return cls(text)
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "<Secret>"
+
+    __str__ = __repr__
+
+
+Quantity = Duration | Size | Percent | Address | Secret
+QUANTITIES: tuple[type[Quantity], ...] = (Duration, Interval, Size, Percent, Address, Secret)
