@@ -1,0 +1,1 @@
+"""Measurements: what the router costs beside other proxies, and what the engine does."""
