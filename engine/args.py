@@ -342,6 +342,8 @@ def _config_flags(path: str, given: set[str], options: _Options) -> list[str]:
     argv: list[str] = []
     for key, value in loaded.items():
         name = "--" + str(key).replace("_", "-").removeprefix("--")
+        if name == "--config":
+            raise click.UsageError(f"--config {path}: a config file cannot name another one")
         if name in given or (negated(name) in given):
             continue
         argv.extend(_config_words(path, name, value, options))
@@ -349,8 +351,6 @@ def _config_flags(path: str, given: set[str], options: _Options) -> list[str]:
 
 
 def _config_words(path: str, name: str, value: Any, options: _Options) -> list[str]:
-    if name == "--config":
-        raise click.UsageError(f"--config {path}: a config file cannot name another one")
     if isinstance(value, bool):
         if value:
             return [name]
