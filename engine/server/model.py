@@ -55,7 +55,7 @@ class ServedModel:
         defaults: Defaults,
         tokenizer_config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.names = tuple(names)
+        self.names = tuple(dict.fromkeys(names))
         self.root = root
         self.tokenizer = tokenizer
         self.tokenizer.no_truncation()

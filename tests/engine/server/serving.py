@@ -58,7 +58,7 @@ class Running:
     async def until(self, true: Callable[[], bool], seconds: float = 20.0) -> None:
         """Wait for something that happens on another thread or task."""
         async with asyncio.timeout(seconds):
-            while not true():  # noqa: ASYNC110 - what is waited for has no event
+            while not true():
                 await asyncio.sleep(0.002)
 
     def settled(self) -> bool:

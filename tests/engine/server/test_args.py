@@ -1,5 +1,7 @@
 """The command line: vLLM's spellings are understood, nothing is accepted and then ignored."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +160,16 @@ def test_what_cannot_be_served_ends_with_two(checkpoint: Path, tmp_path: Path) -
     assert "tokenizer.json" in message(str(checkpoint), "--tokenizer", str(tmp_path))
 
 
-def test_help_lists_both_commands_without_importing_torch() -> None:
-    result = CliRunner().invoke(main, ["serve", "--help"])
-    assert result.exit_code == 0
-    assert "--max-num-queued-reqs" in result.output
+def test_help_needs_neither_torch_nor_a_model() -> None:
+    program = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from engine.cli import main\n"
+        "result = CliRunner().invoke(main, ['serve', '--help'])\n"
+        "assert result.exit_code == 0 and '--max-num-queued-reqs' in result.output, result.output\n"
+        "result = CliRunner().invoke(main, ['--help'])\n"
+        "assert 'emulate' in result.output and 'serve' in result.output, result.output\n"
+        "heavy = {'torch', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

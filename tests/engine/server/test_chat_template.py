@@ -1,0 +1,163 @@
+"""Chat templates render as transformers renders them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.server.chat import ChatTemplate, TemplateError, load_chat_template
+from tests.engine.server.checkpoints import TEMPLATE
+
+HISTORY: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": " What is 2 < 3? "},
+    {"role": "assistant", "content": "Yes."},
+    {"role": "user", "content": 'naïve "世界"'},
+]
+
+# Made up here, after the constructions found in the families' own templates.
+TEMPLATES = {
+    "chatml": TEMPLATE,
+    "headers": (
+        "{{- bos_token }}\n"
+        "{%- if messages[0]['role'] == 'system' %}\n"
+        "    {%- set system = messages[0]['content'] | trim %}\n"
+        "    {%- set messages = messages[1:] %}\n"
+        "{%- else %}\n    {%- set system = '' %}\n{%- endif %}\n"
+        "{{- '<|head|>system<|/head|>\\n\\n' + system + '<|eot|>' }}\n"
+        "{%- for message in messages %}\n"
+        "    {{- '<|head|>' + message.role + '<|/head|>' + message.content | trim + '<|eot|>' }}\n"
+        "{%- endfor %}\n"
+        "{%- if add_generation_prompt %}\n    {{- '<|head|>assistant<|/head|>' }}\n{%- endif %}\n"
+    ),
+    "thinking": (
+        "{%- set ns = namespace(last=0) %}"
+        "{%- for message in messages[::-1] %}"
+        "{%- if message.role == 'user' %}"
+        "{%- set ns.last = messages|length - 1 - loop.index0 %}{%- break %}{%- endif %}"
+        "{%- endfor %}"
+        "{%- for message in messages %}"
+        "{{- loop.index0 ~ '/' ~ ns.last ~ message.role + ':' + message.content + eos_token }}"
+        "{%- if loop.index0 == 1 %}{%- continue %}{%- endif %}{{- '|' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- 'a:' }}"
+        "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<no>' }}{%- endif %}"
+        "{%- endif %}"
+    ),
+    "json": (
+        "{% for message in messages %}\n"
+        "  {{ message | tojson }}\n"
+        "  {{ message.content | tojson(indent=2) }}\n"
+        "{% endfor %}\n"
+    ),
+    "training": (
+        "{%- for message in messages -%}{%- if message.role == 'assistant' -%}"
+        "{% generation %}{{ message.content }}{% endgeneration %}"
+        "{%- else -%}{{ message.role ~ message.content }}{%- endif -%}{%- endfor -%}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("prompt", [True, False])
+@pytest.mark.parametrize("kwargs", [{}, {"enable_thinking": False}])
+def test_a_template_renders_as_in_transformers(
+    name: str, prompt: bool, kwargs: dict[str, Any]
+) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    special = {"bos_token": "<s>", "eos_token": "</s>"}
+    expected, _ = render_jinja_template(
+        [HISTORY],
+        chat_template=TEMPLATES[name],
+        add_generation_prompt=prompt,
+        **special,
+        **kwargs,
+    )
+    template = ChatTemplate(TEMPLATES[name], special_tokens=special)
+    assert template.render(HISTORY, add_generation_prompt=prompt, kwargs=kwargs) == expected[0]
+
+
+@pytest.mark.parametrize("final", ["The rou", " The rou ", "Yes. "])
+def test_an_open_last_message_ends_the_prompt(final: str) -> None:
+    template = ChatTemplate(TEMPLATE, special_tokens={})
+    messages = [*HISTORY, {"role": "assistant", "content": final}]
+    text = template.render(messages, add_generation_prompt=False, continue_final_message=True)
+    assert text.endswith("<|im_start|>assistant\n" + final)
+
+
+PARTS = [{"role": "user", "content": [{"type": "text", "text": t} for t in ("one", "two")]}]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "text"),
+    [
+        ("{{ messages[0].content }}", "string", "one\ntwo"),
+        ("{% for p in messages[0]['content'] %}<{{ p.text }}>{% endfor %}", "openai", "<one><two>"),
+        (
+            "{% set c = messages[0].content %}{% for p in c %}{{ p['text'] }}{% endfor %}",
+            "openai",
+            "onetwo",
+        ),
+    ],
+)
+def test_content_comes_in_the_form_the_template_wants(source: str, kind: str, text: str) -> None:
+    template = ChatTemplate(source, special_tokens={})
+    assert template.content_format == kind
+    assert template.render(PARTS) == text
+    if kind == "openai":
+        plain = [{"role": "user", "content": "x"}]
+        assert "x" in template.render(plain)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages.append(1) }}", "not allowed"),
+        ("{{ ''.__class__.__mro__ }}", "not allowed"),
+        ("{{ messages[0].content + 1 }}", "refused the messages"),
+    ],
+)
+def test_what_a_template_refuses_is_said(source: str, message: str) -> None:
+    template = ChatTemplate(source, special_tokens={})
+    with pytest.raises(TemplateError, match=message):
+        template.render(HISTORY)
+
+
+def test_a_template_that_does_not_compile_names_the_line() -> None:
+    with pytest.raises(TemplateError, match="line 2"):
+        ChatTemplate("fine\n{% for %}", special_tokens={})
+
+
+def test_defaults_give_way_to_the_request() -> None:
+    template = ChatTemplate(
+        "{{ mood }}", special_tokens={}, default_kwargs={"mood": "calm", "messages": []}
+    )
+    assert template.render(HISTORY) == "calm"
+    assert template.render(HISTORY, kwargs={"mood": "glad"}) == "glad"
+
+
+def test_where_a_template_comes_from(tmp_path: Path) -> None:
+    assert load_chat_template(tmp_path, None) is None
+    settings: dict[str, Any] = {"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    def text(override: str | None = None) -> str:
+        template = load_chat_template(tmp_path, override)
+        assert template is not None
+        return template.render(HISTORY)
+
+    assert text() == "<s>"
+    settings["chat_template"] = [
+        {"name": "tool_use", "template": "tools"},
+        {"name": "default", "template": "plain"},
+    ]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert text() == "plain"
+    (tmp_path / "chat_template.jinja").write_text("from the file")
+    assert text() == "from the file"
+    assert text("{{ 'inline' }}") == "inline"
+    assert text(str(tmp_path / "chat_template.jinja")) == "from the file"
+    with pytest.raises(OSError, match="nowhere"):
+        load_chat_template(tmp_path, str(tmp_path / "nowhere.jinja"))
