@@ -96,8 +96,7 @@ class Prober:
                         endpoint=standing.endpoint.id,
                         error=error,
                     )
-            spread = 1 + health.jitter * (2 * self._rng.random() - 1)
-            await asyncio.sleep(health.interval * spread)
+            await asyncio.sleep(health.interval * (1 + health.jitter * self._rng.random()))
 
     async def _probe(self, standing: Standing, health: ActiveHealth) -> str | None:
         """What is wrong with the endpoint, None if nothing."""

@@ -88,6 +88,7 @@ class Supervisor:
         self._pending: dict[str, HostUpdate] = {}
         self._flush: asyncio.TimerHandle | None = None
         self._crashes = [0] * count
+        self.restarts_of = [0] * count
         self._keepers: list[asyncio.Task[None]] = []
         self.stopping = False
         self._announced = False
@@ -136,6 +137,7 @@ class Supervisor:
             if self.stopping:
                 return
             self.restarts += 1
+            self.restarts_of[column] += 1
             fast = loop.time() - worker.started_at < FAST_CRASH
             self._crashes[column] = self._crashes[column] + 1 if fast else 0
             if not self._ever_served and self._crashes[column] >= GIVE_UP:
@@ -250,6 +252,11 @@ class Supervisor:
         self._progress.set()
 
     # --- asking --------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether no worker runs or will run."""
+        return all(keeper.done() for keeper in self._keepers)
 
     @property
     def generation(self) -> int:

@@ -1,0 +1,211 @@
+"""Clusters and endpoints: what is configured, what is known, what an operator changed."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from router.admin.respond import AdminError, json_answer, not_found
+from router.config.units import Duration
+from router.control.plane import ControlPlane
+from router.control.roster import Standing
+from router.core.cluster import Cluster
+from router.core.model import AdminState
+from router.telemetry.totals import Totals
+
+PATCH_FIELDS = ("state", "weight", "ttl")
+MAX_WEIGHT = 1_000_000
+
+
+class ClusterViews:
+    """Handlers under ``/clusters``."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    def routes(self) -> list[web.RouteDef]:
+        endpoint = "/clusters/{cluster}/endpoints/{endpoint}"
+        return [
+            web.get("/clusters", self.list),
+            web.get("/clusters/{cluster}", self.cluster),
+            web.get(endpoint, self.endpoint),
+            web.patch(endpoint, self.patch),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        plane = self._plane
+        totals = plane.supervisor.totals()
+        clusters = plane.store.snapshot.clusters.values()
+        return json_answer(
+            {
+                "generation": plane.store.generation,
+                "clusters": [self._cluster(cluster, totals) for cluster in clusters],
+            }
+        )
+
+    async def cluster(self, request: web.Request) -> web.Response:
+        cluster = self._find_cluster(request)
+        return json_answer(self._cluster(cluster, self._plane.supervisor.totals()))
+
+    async def endpoint(self, request: web.Request) -> web.Response:
+        standing = self._find_endpoint(request)
+        return json_answer(self._endpoint(standing, self._plane.supervisor.totals()))
+
+    async def patch(self, request: web.Request) -> web.Response:
+        standing = self._find_endpoint(request)
+        wanted = await _object(request)
+        for field in wanted:
+            if field not in PATCH_FIELDS:
+                raise AdminError(
+                    400,
+                    f"unknown field {field!r}; known are {', '.join(PATCH_FIELDS)}",
+                    param=field,
+                )
+        state, weight, ttl = _state(wanted), _weight(wanted), _ttl(wanted)
+        if state is None and weight is None:
+            raise AdminError(400, "give a state, a weight or both", param="state")
+        self._plane.set_endpoint(standing.endpoint.id, state, weight, ttl)
+        return json_answer(self._endpoint(standing, self._plane.supervisor.totals()))
+
+    # --- finding ----------------------------------------------------------------------------
+
+    def _find_cluster(self, request: web.Request) -> Cluster:
+        name = request.match_info["cluster"]
+        clusters = self._plane.store.snapshot.clusters
+        if name not in clusters:
+            raise not_found("cluster", name, clusters)
+        return clusters[name]
+
+    def _find_endpoint(self, request: web.Request) -> Standing:
+        cluster = self._find_cluster(request)
+        address = request.match_info["endpoint"]
+        for endpoint in cluster.endpoints:
+            if endpoint.address == address:
+                return self._plane.roster.standings[endpoint.id]
+        raise not_found("endpoint", address, [e.address for e in cluster.endpoints])
+
+    # --- showing ----------------------------------------------------------------------------
+
+    def _cluster(self, cluster: Cluster, totals: Totals) -> dict[str, Any]:
+        standings = [self._plane.roster.standings[e.id] for e in cluster.endpoints]
+        return {
+            "name": cluster.name,
+            "engine": cluster.engine,
+            "models": cluster.models,
+            "balancer": msgspec.to_builtins(cluster.balancer),
+            "circuit_breaker": msgspec.to_builtins(cluster.breaker),
+            "health": msgspec.to_builtins(cluster.health),
+            "scrape": msgspec.to_builtins(cluster.scrape),
+            "in_flight": self._plane.in_flight(cluster.name),
+            "queued": int(totals.gauge("queue_depth", (cluster.name,))),
+            "usable": sum(1 for standing in standings if standing.usable),
+            "endpoints": [self._endpoint(standing, totals) for standing in standings],
+        }
+
+    def _endpoint(self, standing: Standing, totals: Totals) -> dict[str, Any]:
+        endpoint = standing.endpoint
+        prefix = (endpoint.cluster, endpoint.address)
+        outcomes = {
+            labels[2]: int(count)
+            for labels, count in totals.counters.get("endpoint_requests_total", {}).items()
+            if labels[:2] == prefix
+        }
+        now = asyncio.get_running_loop().time()
+        return {
+            "id": endpoint.id,
+            "cluster": endpoint.cluster,
+            "address": endpoint.address,
+            "labels": dict(endpoint.labels),
+            "role": endpoint.role,
+            "priority": endpoint.priority,
+            "state": standing.admin.name.lower(),
+            "healthy": standing.healthy,
+            "usable": standing.usable,
+            "weight": standing.weight,
+            "configured_weight": endpoint.weight,
+            "override": _override(standing, now),
+            "in_flight": self._plane.in_flight(endpoint.id),
+            "outcomes": outcomes,
+            "load": _load(standing, now),
+            "scrape_error": standing.scrape_error,
+            "probe_error": standing.probe_error,
+            "probed_ago": None if standing.probed_at is None else _ago(now, standing.probed_at),
+        }
+
+
+def _override(standing: Standing, now: float) -> dict[str, Any] | None:
+    override = standing.override
+    if override.empty:
+        return None
+    expires = override.expires_at
+    return {
+        "state": None if override.state is None else override.state.name.lower(),
+        "weight": override.weight,
+        "expires_in": None if expires is None else _ago(expires, now),
+    }
+
+
+def _load(standing: Standing, now: float) -> dict[str, Any] | None:
+    load = standing.load
+    if load is None:
+        return None
+    return {
+        "running": load.running,
+        "waiting": load.waiting,
+        "kv_usage": load.kv_usage,
+        "age": _ago(now, load.at),
+        "fresh": standing.load_fresh,
+    }
+
+
+def _ago(later: float, earlier: float) -> float:
+    return round(max(0.0, later - earlier), 3)
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    try:
+        value = msgspec.json.decode(await request.read())
+    except msgspec.DecodeError as error:
+        raise AdminError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise AdminError(400, "the body must be a JSON object")
+    return value
+
+
+def _state(wanted: dict[str, Any]) -> AdminState | None:
+    if "state" not in wanted:
+        return None
+    words = {state.name.lower(): state for state in AdminState}
+    state = wanted["state"]
+    if not isinstance(state, str) or state not in words:
+        raise AdminError(
+            400, f"state must be one of {', '.join(words)}, not {state!r}", param="state"
+        )
+    return words[state]
+
+
+def _weight(wanted: dict[str, Any]) -> int | None:
+    if "weight" not in wanted:
+        return None
+    weight = wanted["weight"]
+    if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
+        raise AdminError(
+            400,
+            f"weight must be a whole number from 1 to {MAX_WEIGHT}, not {weight!r}",
+            param="weight",
+        )
+    return weight
+
+
+def _ttl(wanted: dict[str, Any]) -> float | None:
+    if "ttl" not in wanted:
+        return None
+    ttl = wanted["ttl"]
+    try:
+        seconds = float(Duration.parse(ttl)) if isinstance(ttl, str) else 0.0
+    except ValueError as error:
+        raise AdminError(400, f"ttl: {error}", param="ttl") from None
+    if seconds <= 0:
+        raise AdminError(400, f"ttl must be a duration such as 10m, not {ttl!r}", param="ttl")
+    return seconds

@@ -1,0 +1,141 @@
+"""What the thin commands share: the admin API over HTTP, its options, its errors as exit codes.
+
+Exit codes: 0 done, 1 the router refused, 2 wrong usage, 3 the admin API cannot be reached.
+"""
+
+import json
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+DEFAULT_URL = "http://127.0.0.1:9901"
+TIMEOUT = 15.0
+MAX_ANSWER = 64 * 1024 * 1024
+UNREACHABLE = 3
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class AdminClient:
+    """One admin API.
+
+    Args:
+        url: e.g. ``http://127.0.0.1:9901``.
+        token: bearer token, if it wants one.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self._url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        self._token = token
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The decoded answer. Ends the command with exit code 1 or 3 if there is none."""
+        request = urllib.request.Request(
+            self._url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json", **(headers or {})},
+        )
+        if self._token is not None:
+            request.add_header("authorization", f"Bearer {self._token}")
+        try:
+            with _OPENER.open(request, timeout=TIMEOUT) as answer:
+                return json.loads(answer.read(MAX_ANSWER))
+        except urllib.error.HTTPError as error:
+            _fail(_message(error), 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            _fail(f"cannot reach the admin API at {self._url}: {reason}", UNREACHABLE)
+
+
+def admin_options(command: Command) -> Command:
+    """Add ``--admin`` and ``--token-file``; the command gets an ``admin: AdminClient``."""
+
+    def collect(ctx: click.Context, param: click.Parameter, value: str) -> AdminClient:
+        token_file: Path | None = ctx.params.pop("token_file", None)
+        token = None
+        if token_file is not None:
+            try:
+                token = token_file.read_text().strip()
+            except OSError as error:
+                raise click.BadParameter(f"{token_file}: {error.strerror}") from None
+        return AdminClient(value, token)
+
+    command = click.option(
+        "--admin",
+        metavar="URL",
+        default=DEFAULT_URL,
+        envvar="WARMPATH_ADMIN",
+        show_default=True,
+        show_envvar=True,
+        callback=collect,
+        help="Admin API of the router.",
+    )(command)
+    return click.option(
+        "--token-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="WARMPATH_ADMIN_TOKEN_FILE",
+        show_envvar=True,
+        is_eager=True,
+        help="File with the admin API's bearer token.",
+    )(command)
+
+
+def output_option(command: Command) -> Command:
+    """Add ``-o text|json``."""
+    return click.option(
+        *("-o", "--output"),
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+    )(command)
+
+
+def endpoint_path(name: str) -> str:
+    """``CLUSTER/HOST:PORT`` to its path in the API.
+
+    Raises:
+        click.UsageError: not of that form.
+    """
+    # A cluster's name may hold slashes, an address cannot.
+    cluster, slash, address = name.rpartition("/")
+    if not slash or not cluster or not address:
+        raise click.UsageError(f"expected CLUSTER/HOST:PORT, got {name!r}")
+    quote = urllib.parse.quote
+    return f"/clusters/{quote(cluster, safe='')}/endpoints/{quote(address, safe=':[]')}"
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        told = json.loads(error.read(MAX_ANSWER))["error"]
+        lines = [str(told["message"])]
+        lines += [f"  {_finding(finding)}" for finding in told.get("findings", ())]
+        return "\n".join(lines)
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"the admin API answered {error.code}"
+
+
+def _finding(finding: Mapping[str, Any]) -> str:
+    where = finding.get("file") or finding.get("path") or ""
+    if finding.get("line"):
+        where += f":{finding['line']}:{finding['column']}"
+    return f"{where}: {finding['message']}" if where else str(finding["message"])
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(status)

@@ -1,0 +1,90 @@
+"""``warmpath status``: every endpoint, its state and its load, on one screen."""
+
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from router.cli.admin_client import AdminClient, admin_options, output_option
+
+_COLOURS = {"ready": "green", "drain": "yellow", "maint": "magenta"}
+
+
+@click.command("status")
+@output_option
+@admin_options
+def status_command(admin: AdminClient, output: str) -> None:
+    """Show the router, its clusters and endpoints.
+
+    Exits with 1 if the router is not ready.
+    """
+    info = admin.call("GET", "/server_info")
+    clusters = admin.call("GET", "/clusters")["clusters"]
+    if output == "json":
+        click.echo(json.dumps({"server": info, "clusters": clusters}, indent=2))
+    else:
+        _print(info, clusters)
+    sys.exit(0 if info["ready"] else 1)
+
+
+def _print(info: dict[str, Any], clusters: list[dict[str, Any]]) -> None:
+    console = Console()
+    serving = sum(1 for worker in info["workers"] if worker["state"] == "serving")
+    console.print(
+        f"warmpath {info['version']} {info['state']}, generation {info['generation']}, "
+        f"{serving}/{len(info['workers'])} workers, {info['connections']} connections, "
+        f"up {_duration(info['uptime'])}",
+        highlight=False,
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("cluster", "endpoint", "state", "health"):
+        table.add_column(column, no_wrap=True)
+    for column in ("weight", "in flight", "ok", "failed", "running", "waiting", "kv", "report"):
+        table.add_column(column, justify="right")
+    for cluster in clusters:
+        for endpoint in cluster["endpoints"]:
+            table.add_row(*_row(cluster["name"], endpoint))
+    console.print(table)
+
+
+def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
+    state = endpoint["state"]
+    words = f"[{_COLOURS.get(state, 'white')}]{state}[/]"
+    if (override := endpoint["override"]) and override["expires_in"] is not None:
+        words += f" {_duration(override['expires_in'])} left"
+    health = {True: "[green]healthy[/]", False: "[red]unhealthy[/]", None: "-"}[endpoint["healthy"]]
+    outcomes: dict[str, int] = endpoint["outcomes"]
+    succeeded = outcomes.get("success", 0)
+    failed = sum(outcomes.values()) - succeeded - outcomes.get("abandoned", 0)
+    load = endpoint["load"]
+    running = waiting = usage = age = "-"
+    if load is not None:
+        age = _duration(load["age"])
+        if load["fresh"]:
+            running, waiting = str(load["running"]), str(load["waiting"])
+            usage = "-" if load["kv_usage"] is None else f"{load['kv_usage']:.0%}"
+    return [
+        cluster,
+        endpoint["address"],
+        words,
+        health,
+        str(endpoint["weight"]),
+        str(endpoint["in_flight"]),
+        str(succeeded),
+        str(failed),
+        running,
+        waiting,
+        usage,
+        age,
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f}m"
+    return f"{seconds / 3600:.1f}h"

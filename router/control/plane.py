@@ -1,0 +1,296 @@
+"""The control plane's parts in one place, and the one way in which a configuration comes in force.
+
+Validate, build, give rows on the board, swap: whatever fails before the swap leaves the last good
+configuration in force everywhere. After it, workers, probes, scrapes and the model list follow.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from router.config.schema import encode
+from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
+from router.control.engine_client import EngineClient
+from router.control.messages import SnapshotUpdate
+from router.control.models import ModelCatalog
+from router.control.probes import Prober
+from router.control.roster import Roster
+from router.control.scrape import Scraper
+from router.control.slots import SlotTable
+from router.control.sockets import ReservedAddress
+from router.control.store import ConfigStore, Proposal
+from router.control.supervisor import Supervisor
+from router.core.model import AdminState
+from router.core.snapshot import Snapshot
+from router.telemetry.accesslog import AccessWriter
+from router.telemetry.logs import logger
+from router.telemetry.page import MetricsPage
+from router.telemetry.totals import Labels, Totals
+from router.telemetry.version import VERSION
+
+SETTLE = 10.0
+"""Seconds that the workers have to take a new generation."""
+EXPIRY_INTERVAL = 0.5
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What an accepted reload did. ``refused_by``: reasons of workers that kept the old one."""
+
+    generation: int
+    changes: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+    refused_by: tuple[str, ...] = ()
+
+
+class ControlPlane:
+    """Everything that control knows and does, apart from its own HTTP pages.
+
+    Args:
+        store: holds an accepted configuration.
+        addresses: reserved listening addresses.
+        access: where access log lines go; None: nowhere.
+        workers: how many processes.
+        report_interval: seconds between two reports of a worker.
+        rng: spreads probes and scrapes.
+    """
+
+    def __init__(
+        self,
+        store: ConfigStore,
+        addresses: Sequence[ReservedAddress],
+        *,
+        workers: int,
+        access: AccessWriter | None = None,
+        report_interval: float = 0.5,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.store = store
+        self.addresses = tuple(addresses)
+        self.roster = Roster()
+        self.failing = False
+        self.started_at = asyncio.get_running_loop().time()
+        self._access = access
+        self._board_fd = create_file(DEFAULT_ROWS, workers, DEFAULT_WORDS)
+        self.board = Board(self._board_fd, DEFAULT_ROWS, workers, DEFAULT_WORDS)
+        self.slots = SlotTable(DEFAULT_ROWS, lambda row: self.board.total(row) == 0)
+        self.supervisor = Supervisor(
+            workers,
+            self.board,
+            self._board_fd,
+            self.addresses,
+            access_lines=self._access_lines,
+            host_states=self.roster.updates,
+            report_interval=report_interval,
+        )
+        self.client = EngineClient()
+        rng = rng if rng is not None else random.Random()
+        self.prober = Prober(self.client, self.roster, rng)
+        self.scraper = Scraper(self.client, self.roster, rng)
+        self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
+        self.metrics = MetricsPage(self.totals)
+        self._reloads = {"accepted": 0, "refused": 0}
+        self._reloading = asyncio.Lock()
+        self._expiry: asyncio.Task[None] | None = None
+        self._log = logger("control")
+
+    async def start(self) -> None:
+        """Bring the store's configuration in force and start the workers.
+
+        Raises:
+            StartFailed: the workers cannot serve it.
+            BoardFull: it names too many endpoints.
+        """
+        await self.client.__aenter__()
+        snapshot = self.store.snapshot
+        update = self._update(snapshot)
+        self.roster.reconcile(snapshot.endpoints())
+        self.roster.subscribe(self.supervisor.hosts_changed)
+        self._expiry = asyncio.create_task(self._expire_overrides())
+        self._follow(snapshot)
+        await self.supervisor.start(update)
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and bring it in force.
+
+        Raises:
+            ConfigError: it is not usable; the present one stays.
+            BoardFull: it names too many endpoints; the present one stays.
+        """
+        async with self._reloading:
+            try:
+                proposal = await asyncio.to_thread(self.store.propose)
+                update = self._update(proposal.snapshot, proposal)
+            except Exception:
+                self._reloads["refused"] += 1
+                raise
+            self.store.accept(proposal)
+            self._reloads["accepted"] += 1
+            self.roster.reconcile(proposal.snapshot.endpoints())
+            self.supervisor.set_snapshot(update)
+            self._follow(proposal.snapshot)
+            try:
+                refused = await self.supervisor.settled(SETTLE)
+            except TimeoutError:
+                refused = [f"not all workers answered within {SETTLE:g}s"]
+            reloaded = Reloaded(
+                generation=proposal.snapshot.generation,
+                changes=proposal.changes,
+                needs_restart=proposal.needs_restart,
+                refused_by=tuple(refused),
+            )
+            self._log.info("configuration reloaded", **msgspec.structs.asdict(reloaded))
+            return reloaded
+
+    def _update(self, snapshot: Snapshot, proposal: Proposal | None = None) -> SnapshotUpdate:
+        config = self.store.config if proposal is None else proposal.config
+        keys = [*snapshot.clusters, *(endpoint.id for endpoint in snapshot.endpoints())]
+        return SnapshotUpdate(
+            generation=snapshot.generation,
+            config=encode(config),
+            slots=self.slots.assign(keys),
+        )
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        self.prober.reconcile(snapshot)
+        self.scraper.reconcile(snapshot)
+        self.catalog.reconcile(snapshot)
+
+    # --- what an operator does --------------------------------------------------------------
+
+    def set_endpoint(
+        self, id_: str, state: AdminState | None, weight: int | None, ttl: float | None
+    ) -> None:
+        """Override an endpoint's state or weight, at most for ``ttl`` seconds.
+
+        Raises:
+            KeyError: no such endpoint.
+            ValueError: weight below 1.
+        """
+        expires = None if ttl is None else asyncio.get_running_loop().time() + ttl
+        self.roster.override(id_, state=state, weight=weight, expires_at=expires)
+        self.supervisor.flush()
+
+    def fail_readiness(self, failing: bool) -> None:
+        """Take the router out of its load balancer's rotation, or put it back."""
+        self.failing = failing
+        self.supervisor.announce(failing)
+
+    async def _expire_overrides(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(EXPIRY_INTERVAL)
+            for id_ in self.roster.expire(loop.time()):
+                self._log.info("override expired", endpoint=id_)
+
+    # --- what is asked of it ------------------------------------------------------------------
+
+    def in_flight(self, key: str) -> int:
+        """Attempts under way at an endpoint, or in a cluster, at this moment."""
+        slot = self.slots.get(key)
+        return 0 if slot is None else self.board.total(slot)
+
+    def readiness(self) -> list[tuple[str, bool, str]]:
+        """Named conditions, whether each holds, and its state in words."""
+        serving, count = self.supervisor.serving, self.supervisor.count
+        usable = sum(1 for standing in self.roster.standings.values() if standing.usable)
+        generation = self.store.generation
+        return [
+            ("config", generation > 0, f"generation {generation}"),
+            ("workers", serving == count, f"{serving} of {count} serve generation {generation}"),
+            ("endpoints", usable > 0, f"{usable} of {len(self.roster.standings)} usable"),
+            ("not draining", not self.failing, "draining" if self.failing else "accepting"),
+        ]
+
+    @property
+    def ready(self) -> bool:
+        return all(holds for _, holds, _ in self.readiness())
+
+    def totals(self) -> Totals:
+        """The metrics of this moment: the workers' sums and control's own."""
+        totals = self.supervisor.totals()
+        gauges = totals.gauges
+        now = asyncio.get_running_loop().time()
+        for name in _ENDPOINT_GAUGES:
+            gauges[name] = {}
+        for standing in self.roster.standings.values():
+            endpoint = standing.endpoint
+            labels = (endpoint.cluster, endpoint.address)
+            # Read from the board: it is exact where the workers' last reports are not.
+            gauges["endpoint_in_flight"][labels] = self.in_flight(endpoint.id)
+            gauges["endpoint_healthy"][labels] = float(standing.healthy is not False)
+            gauges["endpoint_weight"][labels] = standing.weight
+            for state in AdminState:
+                is_it = float(standing.admin is state)
+                gauges["endpoint_admin_state"][*labels, state.name.lower()] = is_it
+            if (load := standing.load) is not None:
+                gauges["load_report_age_seconds"][labels] = max(0.0, now - load.at)
+                if standing.load_fresh:
+                    gauges["endpoint_running"][labels] = load.running
+                    gauges["endpoint_waiting"][labels] = load.waiting
+                    if load.kv_usage is not None:
+                        gauges["endpoint_kv_cache_usage"][labels] = load.kv_usage
+        gauges["config_generation"] = _one(self.store.generation)
+        gauges["workers_ready"] = _one(self.supervisor.serving)
+        gauges["draining"] = _one(float(self.failing))
+        gauges["build_info"] = {(VERSION,): 1.0}
+        counters = totals.counters
+        counters["config_reloads_total"] = {(k,): float(n) for k, n in self._reloads.items()}
+        counters["worker_restarts_total"] = _one(self.supervisor.restarts)
+        dropped = totals.counter("access_log_dropped_total")
+        dropped += 0 if self._access is None else self._access.dropped
+        counters["access_log_dropped_total"] = _one(dropped)
+        return totals
+
+    async def requests(self) -> list[dict[str, Any]]:
+        """Exchanges under way, each with an ``id`` that :meth:`cancel` takes."""
+        found = await self.supervisor.requests()
+        return [{"id": f"{r['worker']}-{r['serial']}", **r} for r in found]
+
+    async def cancel(self, id_: str) -> bool:
+        """End one exchange with an error; False if there is none of this id."""
+        worker, _, serial = id_.partition("-")
+        if not (worker.isascii() and worker.isdigit() and serial.isascii() and serial.isdigit()):
+            return False
+        return await self.supervisor.cancel(int(worker), int(serial))
+
+    # --- the end ----------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End what still runs and free everything but the addresses."""
+        if not self.supervisor.ended:
+            await self.supervisor.abort("the router is shutting down")
+        if self._expiry is not None:
+            self._expiry.cancel()
+            await asyncio.gather(self._expiry, return_exceptions=True)
+        for part in (self.prober, self.scraper, self.catalog):
+            await part.close()
+        await self.client.__aexit__()
+        self.board.close()
+        os.close(self._board_fd)
+
+    def _access_lines(self, lines: bytes) -> None:
+        if self._access is not None:
+            self._access.write(lines)
+
+    def __repr__(self) -> str:
+        return f"<ControlPlane {self.store!r} {self.roster!r} {self.supervisor!r}>"
+
+
+_ENDPOINT_GAUGES = (
+    "endpoint_in_flight",
+    "endpoint_healthy",
+    "endpoint_weight",
+    "endpoint_admin_state",
+    "endpoint_running",
+    "endpoint_waiting",
+    "endpoint_kv_cache_usage",
+    "load_report_age_seconds",
+)
+
+
+def _one(value: float) -> dict[Labels, float]:
+    return {(): float(value)}

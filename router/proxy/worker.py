@@ -1,0 +1,263 @@
+"""A worker process: the data plane and nothing else.
+
+``python -m router.proxy.worker OPTIONS`` is started by control with its descriptors inherited. It
+serves once it has a snapshot, follows what control says over the channel, and reports what it
+counts. When the channel ends, control is gone: nobody could reload, drain or replace this worker
+any more, so it finishes what it has in a few seconds and goes too. It touches no file and reads
+no environment.
+"""
+
+import asyncio
+import gc
+import random
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import msgspec
+import uvloop
+
+from router.config.build import build
+from router.config.schema import decode
+from router.control.board import Board, WorkerColumn
+from router.control.channel import Channel
+from router.control.messages import (
+    AbortAll,
+    AccessLines,
+    Ack,
+    Announce,
+    Cancel,
+    CancelReply,
+    Drain,
+    HostStates,
+    HostUpdate,
+    Models,
+    RequestsQuery,
+    RequestsReply,
+    SnapshotUpdate,
+    StatsReport,
+    decode_to_worker,
+)
+from router.control.worker_process import WorkerOptions
+from router.core.director import Director
+from router.core.fleet import Fleet
+from router.core.host import LoadReport, Outcome
+from router.core.model import AdminState, EndpointId
+from router.core.snapshot import Snapshot
+from router.proxy.server import ProxyServer
+from router.telemetry.accesslog import AccessRing
+from router.telemetry.counting import CountingRecorder
+from router.telemetry.totals import Labels, Totals
+
+ORPHAN_GRACE = 5.0
+"""Seconds to finish exchanges after control is gone."""
+LAG_INTERVAL = 0.1
+MAX_CHANNEL_BACKLOG = 4 * 1024 * 1024
+"""Bytes; access lines are kept back while control is this far behind."""
+
+
+class Worker:
+    """The process's parts and the channel's other end.
+
+    Args:
+        options: from the command line.
+        board: the mapped board.
+    """
+
+    def __init__(self, options: WorkerOptions, board: Board) -> None:
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._fleet = Fleet(WorkerColumn(board, options.column), board.affinity())
+        self._ring = AccessRing()
+        self._recorder = CountingRecorder()
+        self._director: Director | None = None
+        self._server: ProxyServer | None = None
+        self._models = b""
+        self._early_hosts: tuple[HostUpdate, ...] = ()
+        self._ending: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._channel = Channel(decode_to_worker, self._received, self._orphaned)
+
+    async def run(self) -> None:
+        """Serve until told to end or orphaned."""
+        sock = socket.socket(fileno=self._options.channel)
+        sock.setblocking(False)
+        await self._loop.create_connection(lambda: self._channel, sock=sock)
+        lag = self._loop.create_task(self._measure_lag())
+        reports = self._loop.create_task(self._report_for_ever())
+        await self._over.wait()
+        lag.cancel()
+        reports.cancel()
+        self._report()
+        self._channel.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await self._closed.wait()  # what was queued has been sent
+        except TimeoutError:
+            return
+
+    # --- what control says ---------------------------------------------------------------
+
+    def _received(self, message: Any) -> None:
+        match message:
+            case SnapshotUpdate():
+                self._take_snapshot(message)
+            case HostStates(hosts=hosts):
+                for host in hosts:
+                    self._take_host(host)
+            case Models(body=body):
+                self._models = body
+                if self._server is not None:
+                    self._server.set_models(body)
+            case Announce(on=on):
+                if self._server is not None:
+                    self._server.announce_close(on)
+            case Drain(timeout=timeout):
+                self._end(timeout, "the router is shutting down")
+            case AbortAll(reason=reason):
+                self._abort(reason)
+            case Cancel(serial=serial, query=query):
+                found = self._server is not None and self._server.cancel(serial)
+                self._channel.send(CancelReply(query=query, found=found))
+            case RequestsQuery(query=query):
+                requests = [] if self._server is None else self._server.requests()
+                self._channel.send(RequestsReply(query=query, requests=requests))
+
+    def _take_snapshot(self, message: SnapshotUpdate) -> None:
+        try:
+            snapshot = build(decode(message.config), message.generation)
+            if self._director is None:
+                self._director = Director(
+                    snapshot, self._fleet, random.Random(), slots=message.slots
+                )
+            else:
+                self._director.update(snapshot, message.slots)
+        except Exception as error:  # the last good snapshot stays in force, whatever this was
+            self._channel.send(Ack(generation=message.generation, error=repr(error)))
+            return
+        self._recorder.know_models(snapshot.models())
+        if self._server is None:
+            self._server = ProxyServer(
+                self._director, self._recorder, clock=self._loop.time, wall=time.time
+            )
+            self._opening = self._loop.create_task(self._open(snapshot))
+        else:
+            self._channel.send(Ack(generation=snapshot.generation))
+
+    async def _open(self, snapshot: Snapshot) -> None:
+        assert self._server is not None
+        try:
+            for fd in self._options.listen:
+                await self._server.listen(socket.socket(fileno=fd))
+        except OSError as error:
+            self._channel.send(Ack(generation=snapshot.generation, error=str(error)))
+            return
+        # What exists now lives as long as the process: keep the collector away from it.
+        gc.collect()
+        gc.freeze()
+        self._channel.send(Ack(generation=snapshot.generation))
+
+    def _take_host(self, host: HostUpdate) -> None:
+        id_ = EndpointId(host.id)
+        known = self._fleet.hosts.get(id_)
+        if known is None:
+            return
+        self._fleet.set_admin(id_, AdminState(host.admin))
+        self._fleet.set_health(id_, host.healthy)
+        self._fleet.set_weight(id_, known.endpoint.weight if host.weight is None else host.weight)
+        self._fleet.set_load(id_, None if host.load is None else LoadReport(*host.load))
+
+    # --- ends ----------------------------------------------------------------------------
+
+    def _orphaned(self) -> None:
+        self._closed.set()
+        self._end(ORPHAN_GRACE, "the router is shutting down")
+
+    def _end(self, timeout: float, reason: str) -> None:
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._drain(timeout, reason))
+
+    def _abort(self, reason: str) -> None:
+        if self._server is not None:
+            self._server.close_listeners()
+            self._server.abort_all(reason)
+        if self._ending is None:
+            self._end(1.0, reason)
+
+    async def _drain(self, timeout: float, reason: str) -> None:
+        server = self._server
+        if server is not None:
+            server.close_listeners()
+            server.drain()
+            if not await server.drained(timeout):
+                server.abort_all(reason)
+                await server.drained(1.0)
+        self._over.set()
+
+    # --- what it reports -----------------------------------------------------------------
+
+    async def _report_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.report_interval)
+            self._fleet.prune()
+            self._report()
+
+    def _report(self) -> None:
+        if self._channel.backlog < MAX_CHANNEL_BACKLOG:
+            if lines := self._ring.take():
+                self._channel.send(AccessLines(data=lines))
+            self._channel.send(StatsReport(totals=self._totals()))
+
+    def _totals(self) -> Totals:
+        totals = self._recorder.totals()
+        totals.counters["access_log_dropped_total"] = {(): self._ring.dropped}
+        if self._director is None or self._server is None:
+            return totals
+        in_flight: dict[Labels, float] = {}
+        outcomes: dict[Labels, float] = {}
+        for host in (*self._fleet.hosts.values(), *self._fleet.leaving.values()):
+            labels = (host.endpoint.cluster, host.endpoint.address)
+            in_flight[labels] = host.in_flight
+            for outcome, count in zip(Outcome, host.outcomes, strict=True):
+                if count:
+                    outcomes[*labels, outcome.name.lower()] = count
+        totals.gauges["endpoint_in_flight"] = in_flight
+        totals.counters["endpoint_requests_total"] = outcomes
+        totals.gauges["queue_depth"] = {
+            (name,): self._director.places(name).queue.waiting
+            for name in self._director.snapshot.clusters
+        }
+        totals.gauges["buffered_bytes"] = {(): self._server.buffered_bytes}
+        return totals
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = self._loop.time() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
+            self._recorder.lag.observe(max(0.0, self._loop.time() - due))
+
+
+async def _main(options: WorkerOptions) -> None:
+    board = Board(options.board, options.rows, options.columns, options.words)
+    await Worker(options, board).run()
+
+
+def main(argument: str) -> None:
+    """Run a worker with options as JSON, as ``WorkerProcess.spawn`` writes them."""
+    options = msgspec.json.decode(argument, type=WorkerOptions)
+    # Signals to the whole group or service are for control, which then tells us.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Collections walk every live object while streams wait: let them be rare.
+    gc.set_threshold(50_000, 20, 50)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(options))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
