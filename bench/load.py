@@ -80,9 +80,7 @@ class Target:
         """One more connection."""
         self.opened += 1
         loop = asyncio.get_running_loop()
-        kind = StreamClient if self.options.workload == "streams" else RequestClient
-        if self.options.workload == "stalled":
-            kind = StalledClient
+        kind = CLIENTS[self.options.workload]
         _, client = await loop.create_connection(lambda: kind(self), self.host, self.port)
         return client
 
@@ -220,10 +218,18 @@ class StalledClient(Client):
         self.transport.pause_reading()
 
 
+CLIENTS: dict[str, type[Client]] = {
+    "requests": RequestClient,
+    "streams": StreamClient,
+    "stalled": StalledClient,
+}
+
+
 async def run(options: argparse.Namespace) -> None:
     """Warm up, count, report."""
     loop = asyncio.get_running_loop()
-    targets = [Target(*text.split("=", 1), options) for text in options.target]
+    named = [text.partition("=") for text in options.target]
+    targets = [Target(name, address, options) for name, _, address in named]
     for target in targets:
         for _ in range(options.concurrency):
             client = await target.open()
