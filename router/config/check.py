@@ -8,15 +8,18 @@ import functools
 import types
 from collections.abc import Sequence
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from router.config.document import Document
 from router.config.findings import Path, Problem, closest
-from router.config.schema import PLANNED_BALANCERS, Config, Section
+from router.config.schema import PLANNED_BALANCERS, Section
 from router.config.units import QUANTITIES, Secret
 
+T = TypeVar("T", bound=Section)
+
+MAX_SECRET = 8192
 MAX_PROBLEMS = 100
 """Nobody reads more; the rest usually follows from the first ones."""
 
@@ -70,13 +73,13 @@ def takes_single(metas: Sequence[msgspec.Meta]) -> bool:
     return any(meta.extra and meta.extra.get("single") for meta in metas)
 
 
-def convert(document: Document) -> tuple[Config | None, list[Problem]]:
-    """The configuration, or what is wrong with it."""
+def convert(document: Document, kind: type[T]) -> tuple[T | None, list[Problem]]:
+    """The document as this type of section, or what is wrong with it."""
     walk = _Walk(document.expanded)
-    data = walk.take(Config, document.data, ())
+    data = walk.take(kind, document.data, ())
     if walk.problems:
         return None, walk.problems[:MAX_PROBLEMS]
-    return msgspec.convert(data, Config, dec_hook=_parsed), []
+    return msgspec.convert(data, kind, dec_hook=_parsed), []
 
 
 def _parsed(kind: type, value: Any) -> Any:
@@ -205,9 +208,12 @@ class _Walk:
     def _secret(self, value: str, path: Path) -> str:
         if value.startswith("file:"):
             try:
-                return FilePath(value[5:]).read_text("ascii").strip()
+                with FilePath(value[5:]).open("rb") as stream:
+                    return stream.read(MAX_SECRET).decode("ascii").strip()
             except OSError as error:
                 raise ValueError(f"cannot read {value[5:]}: {error.strerror}") from None
+            except UnicodeDecodeError:
+                raise ValueError(f"{value[5:]} is not ASCII") from None
         if path not in self.expanded:
             raise ValueError(f"a secret does not stand in the file itself; write {Secret.example}")
         return value

@@ -6,7 +6,7 @@ runs only when the earlier found nothing.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from router.config import check, references
@@ -30,9 +30,18 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
     Raises:
         ConfigError: whatever is wrong, a file that cannot be read included.
     """
+    return _loads(read_texts(_files(Path(path))), os.environ if env is None else env)
+
+
+def read_texts(files: Iterable[Path]) -> dict[str, str]:
+    """The files' texts by name.
+
+    Raises:
+        ConfigError: for those that cannot be read or are not UTF-8.
+    """
     texts: dict[str, str] = {}
     findings: list[Finding] = []
-    for file in _files(Path(path)):
+    for file in files:
         try:
             with file.open("rb") as stream:
                 texts[str(file)] = stream.read(MAX_BYTES + 1).decode("utf-8")
@@ -42,7 +51,7 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
             findings.append(Finding(file=str(file), message=f"not UTF-8 at byte {error.start}"))
     if findings:
         raise ConfigError(findings)
-    return _loads(texts, os.environ if env is None else env)
+    return texts
 
 
 def loads(text: str, name: str, env: Mapping[str, str] | None = None) -> Config:
@@ -70,7 +79,7 @@ def _files(path: Path) -> list[Path]:
 
 def _loads(texts: Mapping[str, str], env: Mapping[str, str]) -> Config:
     document = read(texts, env)
-    config, found = check.convert(document)
+    config, found = check.convert(document, Config)
     if config is not None:
         found = references.problems(config)
     if found or config is None:

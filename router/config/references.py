@@ -112,6 +112,7 @@ def _routes(config: Config) -> Iterator[Problem]:
         path: Path = ("routes", index)
         yield from _destinations(route, clusters, path)
         yield from _conditions(route, path)
+        yield from _retry(route, path)
 
 
 def _destinations(
@@ -134,6 +135,15 @@ def _destinations(
             yield Problem(
                 (*here, "subset"), f"no endpoint of cluster {arm.cluster!r} has the labels {labels}"
             )
+
+
+def _retry(route: RouteSpec, path: Path) -> Iterator[Problem]:
+    causes = route.retry.on if route.retry is not None else ()
+    if "retriable-status-codes" in causes and not any(isinstance(c, int) for c in causes):
+        yield Problem(
+            (*path, "retry", "on", causes.index("retriable-status-codes")),
+            "no status code is given; write the codes themselves: [429, 503]",
+        )
 
 
 def _conditions(route: RouteSpec, path: Path) -> Iterator[Problem]:

@@ -222,7 +222,7 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     engine: Annotated[Literal["vllm"], doc("Dialect of the engines' metrics.")] = "vllm"
     models: Annotated[
         tuple[Text, ...],
-        doc("Models served, for /v1/models while no endpoint answers it.", single=True),
+        doc("The models that the cluster declares to serve.", single=True),
     ] = ()
     balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PrefixHash.Spec()
     health: Health = Health()
@@ -389,5 +389,10 @@ def _to_text(value: Any) -> Any:
 
 def redacted(config: Config) -> dict[str, Any]:
     """Plain data for people: quantities with their units, every default, no secret."""
-    plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=_to_text)
+    plain: dict[str, Any] = redacted_value(config)
     return plain
+
+
+def redacted_value(value: Any) -> Any:
+    """Any part of a configuration as plain data for people."""
+    return msgspec.to_builtins(value, enc_hook=_to_text)

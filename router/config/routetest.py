@@ -1,0 +1,259 @@
+"""Route tests: what a policy does with a request, asked of the real director, with no I/O.
+
+A file ``<name>.test.yaml`` beside ``<name>.yaml`` lists cases. Each case gets a fresh director
+with its own seed, may take endpoints down or load them first, and sends its request one or
+many times.
+"""
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import xxhash
+
+from router.config import check
+from router.config.build import build
+from router.config.document import read
+from router.config.findings import ConfigError, Problem, closest
+from router.config.load import read_texts
+from router.config.schema import Config, Section, Text, doc
+from router.config.units import Percent
+from router.core.balancers.affinity import AffinityTable
+from router.core.director import Director
+from router.core.events import COMPLETE, CONNECTED, START, Connect, Head, Reject
+from router.core.fleet import Fleet
+from router.core.host import HostState, Lease
+from router.core.model import LlmRequest
+from router.core.snapshot import Snapshot
+
+SUFFIX = ".test.yaml"
+
+
+class CaseRequest(Section, frozen=True, kw_only=True):
+    """The request of a case."""
+
+    method: Text = "POST"
+    path: Text = "/v1/chat/completions"
+    host: Annotated[str, doc("The Host header.")] = "localhost"
+    headers: dict[Text, str] = msgspec.field(default_factory=dict)
+    model: Text | None = None
+    user: Annotated[Text | None, doc("The body's user field.")] = None
+    session: Annotated[
+        Text | None, doc("Stands for the prompt's beginning; without it each request has its own.")
+    ] = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class Expectation(Section, frozen=True, kw_only=True):
+    """What must come of it; what is not given is not looked at."""
+
+    route: Annotated[Text | None, doc("The route's name.")] = None
+    cluster: Text | None = None
+    subset: Annotated[dict[str, str] | None, doc("Exactly these labels.")] = None
+    endpoint: Annotated[Text | None, doc("host:port, of every request of the case.")] = None
+    same_endpoint: Annotated[bool, doc("Every request of the case goes to one endpoint.")] = False
+    status: Annotated[
+        Literal[400, 404, 503] | None, doc("The router refuses with this status.")
+    ] = None
+    shares: Annotated[
+        dict[Text, Percent],
+        doc("Of the case's requests, by host:port, cluster name or endpoint's label=value."),
+    ] = msgspec.field(default_factory=dict)
+    tolerance: Annotated[Percent, doc("By how much a share may differ, in points.")] = Percent(3)
+
+
+class Case(Section, frozen=True, kw_only=True):
+    """One request and what is expected of it."""
+
+    name: Text
+    request: CaseRequest = CaseRequest()
+    times: Annotated[int, doc("How often it is sent.", ge=1, le=100_000)] = 1
+    seed: Annotated[int, doc("Of all chance in the case.")] = 1
+    down: Annotated[tuple[Text, ...], doc("Unhealthy endpoints, host:port.", single=True)] = ()
+    load: Annotated[
+        dict[Text, Annotated[int, msgspec.Meta(ge=0, le=100_000)]],
+        doc("Requests in flight before the case begins, by host:port."),
+    ] = msgspec.field(default_factory=dict)
+    expect: Expectation
+
+
+class RouteTests(Section, frozen=True, kw_only=True):
+    """The cases of one policy."""
+
+    cases: Annotated[tuple[Case, ...], doc("At least one.", min_length=1)]
+
+
+class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
+    """``failures`` is empty where the case passed; ``routes``: names of routes that were taken."""
+
+    name: str
+    failures: tuple[str, ...]
+    routes: frozenset[str]
+
+
+def load_tests(path: Path, config: Config) -> RouteTests:
+    """Read the cases of a policy.
+
+    Raises:
+        ConfigError: for anything malformed, and for names that the policy does not have.
+    """
+    document = read(read_texts([path]), {})
+    tests, problems = check.convert(document, RouteTests)
+    if tests is not None:
+        problems = _unknown_names(tests, config)
+    if problems or tests is None:
+        raise ConfigError(document.locate(problem) for problem in problems)
+    return tests
+
+
+def _unknown_names(tests: RouteTests, config: Config) -> list[Problem]:
+    routes = {route.name for route in config.routes}
+    clusters = {cluster.name for cluster in config.clusters}
+    addresses = {str(e.address) for cluster in config.clusters for e in cluster.endpoints}
+    found: list[Problem] = []
+    for index, case in enumerate(tests.cases):
+        expect = case.expect
+        endpoints = [*case.down, *case.load, *([expect.endpoint] if expect.endpoint else [])]
+        shares = [key for key in expect.shares if "=" not in key and key not in clusters]
+        for kind, names, known in (
+            ("route", [expect.route] if expect.route else [], routes),
+            ("cluster", [expect.cluster] if expect.cluster else [], clusters),
+            ("endpoint", [*endpoints, *shares], addresses),
+        ):
+            found += [
+                Problem(
+                    ("cases", index),
+                    f"the policy has no {kind} {name!r}",
+                    closest(name, sorted(known)),
+                )
+                for name in names
+                if name not in known
+            ]
+        if expect.status is not None and (expect.endpoint or expect.shares):
+            found.append(
+                Problem(("cases", index), "a refused request goes to no endpoint: status alone")
+            )
+    return found
+
+
+def run(tests: RouteTests, config: Config) -> list[CaseResult]:
+    """Run every case; the policy must be one that builds."""
+    snapshot = build(config, 1)
+    return [_run_case(case, snapshot) for case in tests.cases]
+
+
+class _Tally:
+    """What became of a case's requests."""
+
+    def __init__(self) -> None:
+        self.routes: Counter[str] = Counter()
+        self.clusters: Counter[str] = Counter()
+        self.subsets: Counter[tuple[tuple[str, str], ...]] = Counter()
+        self.endpoints: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+
+
+def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
+    fleet = Fleet(affinity=AffinityTable.of_size(1 << 12))
+    director = Director(snapshot, fleet, random.Random(case.seed))
+    for address in case.down:
+        for host in _at(fleet, address):
+            fleet.set_health(host.id, False)
+    for address, count in case.load.items():
+        for host in _at(fleet, address):
+            for _ in range(count):
+                Lease(host, 0.0)
+    tally = _Tally()
+    for turn in range(case.times):
+        _send(director, _request(case.request, turn), float(turn), tally)
+    return CaseResult(
+        name=case.name,
+        failures=tuple(_failures(case, tally)),
+        routes=frozenset(tally.routes),
+    )
+
+
+def _at(fleet: Fleet, address: str) -> list[HostState]:
+    return [host for host in fleet.hosts.values() if host.endpoint.address == address]
+
+
+def _request(spec: CaseRequest, turn: int) -> LlmRequest:
+    session = spec.session if spec.session is not None else f"turn {turn}"
+    headers = [
+        (n.lower().encode(), v.encode("latin-1", "replace")) for n, v in spec.headers.items()
+    ]
+    return LlmRequest(
+        id=f"case-{turn}",
+        method=spec.method,
+        path=spec.path.partition("?")[0],
+        headers=tuple(headers),
+        authority=spec.host,
+        model=spec.model,
+        max_tokens=spec.max_tokens,
+        user=spec.user,
+        prefix_hash=xxhash.xxh3_64_intdigest(session.encode()),
+        body_bytes=1 if spec.method == "POST" else 0,
+    )
+
+
+def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) -> None:
+    exchange = director.begin(request, now)
+    if exchange.route is not None and exchange.traffic is not None:
+        tally.routes[exchange.route.name] += 1
+        tally.clusters[exchange.traffic.cluster.name] += 1
+        tally.subsets[exchange.traffic.subset] += 1
+    effect = exchange.feed(START, now)
+    if isinstance(effect, Reject):
+        tally.statuses[effect.error.status] += 1
+        return
+    if not isinstance(effect, Connect):  # waits for a place, which the case's load has taken
+        tally.statuses[0] += 1
+        return
+    tally.endpoints[effect.endpoint.address] += 1
+    for name, value in effect.endpoint.labels.items():
+        tally.labels[f"{name}={value}"] += 1
+    for event in (CONNECTED, Head(200), COMPLETE):
+        exchange.feed(event, now)
+
+
+def _failures(case: Case, tally: _Tally) -> list[str]:
+    expect, times = case.expect, case.times
+    failures = []
+
+    def all_of(what: str, wanted: object, counts: Counter[object]) -> None:
+        if counts[wanted] != times:
+            got = ", ".join(f"{_show(key)} x{count}" for key, count in counts.most_common(4))
+            failures.append(f"{what}: expected {_show(wanted)}, got {got or 'none'}")
+
+    if expect.route is not None:
+        all_of("route", expect.route, Counter(tally.routes))
+    if expect.cluster is not None:
+        all_of("cluster", expect.cluster, Counter(tally.clusters))
+    if expect.subset is not None:
+        all_of("subset", tuple(sorted(expect.subset.items())), Counter(tally.subsets))
+    if expect.endpoint is not None:
+        all_of("endpoint", expect.endpoint, Counter(tally.endpoints))
+    if expect.status is not None:
+        all_of("status", expect.status, Counter(tally.statuses))
+    elif tally.statuses:
+        statuses = ", ".join(
+            f"{status or 'queued'} x{count}" for status, count in tally.statuses.items()
+        )
+        failures.append(f"not sent to an endpoint: {statuses}")
+    if expect.same_endpoint and len(tally.endpoints) != 1:
+        failures.append(f"same_endpoint: {len(tally.endpoints)} endpoints were used")
+    seen = tally.endpoints + tally.clusters + tally.labels
+    for key, share in expect.shares.items():
+        got = 100 * seen[key] / times
+        if abs(got - share) > expect.tolerance:
+            failures.append(f"share of {key}: expected {share}, got {got:.1f}%")
+    return failures
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return "{" + ", ".join(f"{name}: {text}" for name, text in value) + "}"
+    return str(value)
