@@ -1,0 +1,57 @@
+// The admin API as the page uses it. Where a token is needed, it is asked for once and kept for
+// as long as the tab is open.
+
+const KEY = "warmpath-admin-token";
+
+function headers(extra = {}) {
+  const token = sessionStorage.getItem(KEY);
+  return token ? { ...extra, authorization: `Bearer ${token}` } : extra;
+}
+
+/** What the router answered when it was not what we asked for. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export async function errorOf(response) {
+  const text = await response.text();
+  try {
+    return new ApiError(response.status, JSON.parse(text).error.message);
+  } catch {
+    return new ApiError(response.status, text.slice(0, 200) || response.statusText);
+  }
+}
+
+export async function call(method, path, body, signal) {
+  const extra = body === undefined ? {} : { "content-type": "application/json" };
+  const response = await fetch(path, {
+    method,
+    headers: headers(extra),
+    body: body === undefined ? undefined : JSON.stringify(body),
+    signal,
+  });
+  if (!response.ok) throw await errorOf(response);
+  return response;
+}
+
+export async function read(path) {
+  const response = await fetch(path, { headers: headers(), signal: AbortSignal.timeout(5000) });
+  if (!response.ok) throw await errorOf(response);
+  return response.json();
+}
+
+export const setEndpoint = (cluster, address, state) =>
+  call("PATCH", `/clusters/${encodeURIComponent(cluster)}/endpoints/${encodeURIComponent(address)}`, { state });
+
+export const cancelRequest = (id) => call("DELETE", `/requests/${encodeURIComponent(id)}`, {});
+
+/** Asks for the admin token; false if the person gave none. */
+export function askForToken() {
+  const token = window.prompt("This router's admin API wants its token:");
+  if (!token) return false;
+  sessionStorage.setItem(KEY, token.trim());
+  return true;
+}
