@@ -58,16 +58,23 @@ class TimedOut(msgspec.Struct, frozen=True, gc=False):
     kind: EventKind = EventKind.TIMED_OUT
 
 
+class Cancel(msgspec.Struct, frozen=True, gc=False):
+    """Whoever runs the router ends the exchange. ``reason`` is one sentence for the client."""
+
+    reason: str = "cancelled by an operator"
+    kind: EventKind = EventKind.CANCEL
+
+
 START = Event(EventKind.START)
 GRANTED = Event(EventKind.GRANTED)
 CONNECTED = Event(EventKind.CONNECTED)
 CONNECT_FAILED = Event(EventKind.CONNECT_FAILED)
 COMPLETE = Event(EventKind.COMPLETE)
 CLIENT_GONE = Event(EventKind.CLIENT_GONE)
-CANCEL = Event(EventKind.CANCEL)
+CANCEL = Cancel()
 RESET = Reset()
 
-AnyEvent = Event | Head | Reset | TimedOut
+AnyEvent = Event | Head | Reset | TimedOut | Cancel
 
 
 # --- effects --------------------------------------------------------------------------------

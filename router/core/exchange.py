@@ -18,6 +18,7 @@ from router.core.events import (
     FINISHED,
     STAND_BY,
     AnyEvent,
+    Cancel,
     Connect,
     Effect,
     EventKind,
@@ -289,7 +290,8 @@ class Exchange:
         return FINISHED
 
     def _cancel(self, event: AnyEvent, now: float) -> Effect:
-        error = errors.Cancelled("cancelled by an operator")
+        assert isinstance(event, Cancel)
+        error = errors.Cancelled(event.reason)
         if self.state is State.STREAMING:
             return self._break_off(Outcome.ABANDONED, error, now)
         if self.lease is not None:

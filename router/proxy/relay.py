@@ -1,0 +1,515 @@
+"""Carries one request: feeds its exchange what happens, and does what the exchange says.
+
+Knows nothing of policy: that is the exchange's. The client's bytes are read in ``downstream``,
+the engine's in ``upstream``. One object per request; when it ends its links are cut, so that no
+cycle is left to the garbage collector.
+"""
+
+from typing import TYPE_CHECKING
+
+from router.core import errors, events
+from router.core.events import Stage
+from router.core.exchange import Exchange, State
+from router.core.model import LlmRequest
+from router.proxy import peek, respond, truncation
+from router.proxy.accounting import record_of
+from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
+from router.proxy.headers import RequestHead, ResponseHead
+from router.proxy.paths import Body
+from router.proxy.timers import NEVER
+from router.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from router.proxy.downstream import Downstream
+    from router.proxy.server import ProxyServer
+
+TAIL = 2048
+"""Bytes kept of each of the last reads of a response, for its usage."""
+
+_GRANTED, _CONNECTED, _CONNECT_FAILED = events.GRANTED, events.CONNECTED, events.CONNECT_FAILED
+
+
+class Relay:
+    """
+    Attributes:
+        exchange: None until the request is known well enough to be routed.
+        whole: the request has been read to its end.
+        uploaded: the request has been written to the engine to its end.
+        started: the response head has been written to the client.
+        desynchronised: the client's connection must not be used again.
+        idle: the route's idle time-out while a response flows; NEVER if it has none.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_held",
+        "_kind",
+        "_mended",
+        "_pieces",
+        "_protocol_error",
+        "_rechunk",
+        "_refusal",
+        "_server",
+        "_stage",
+        "_total_deadline",
+        "_upload_chunked",
+        "arrived",
+        "arrived_wall",
+        "bytes_in",
+        "bytes_out",
+        "chunks",
+        "desynchronised",
+        "downstream",
+        "exchange",
+        "first_body_at",
+        "head",
+        "idle",
+        "response",
+        "started",
+        "uploaded",
+        "upstream",
+        "usage_body",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        server: "ProxyServer",
+        downstream: "Downstream",
+        head: RequestHead,
+        kind: Body,
+        now: float,
+    ) -> None:
+        self._server = server
+        self.downstream = downstream
+        self.head = head
+        self._kind = kind
+        self.arrived = now
+        self.arrived_wall = server.wall()
+        self.exchange: Exchange | None = None
+        self.upstream: Upstream | None = None
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.chunks = 0
+        self.whole = False
+        self.uploaded = False
+        self.started = False
+        self.desynchronised = False
+        self.response: ResponseHead | None = None
+        self.first_body_at: float | None = None
+        self.idle = NEVER
+        self.usage_body = False
+        self._upload_chunked = False
+        self._rechunk = False
+        self._decoder: ChunkedDecoder | None = None
+        self._mended = False
+        self._protocol_error = False
+        self._refusal: errors.RouterError | None = None
+        self._stage = Stage.FIRST_BYTE
+        self._total_deadline = NEVER
+
+    # --- the request --------------------------------------------------------------------------
+
+    def take(self, piece: bytes) -> None:
+        """A piece of the request body. May end the request."""
+        self.bytes_in += len(piece)
+        if self.exchange is not None and self.exchange.state is State.WAITING_FIRST_BYTE:
+            self._upload(piece)
+            return
+        self._pieces.append(piece)
+        self._hold(len(piece))
+        limits = self._server.limits
+        if self._server.buffered > limits.max_buffered:
+            self.refuse(
+                errors.Overflow(
+                    f"the router holds max_buffered = {limits.max_buffered} bytes of requests",
+                    retry_after=1,
+                )
+            )
+        elif self.exchange is None and self._held > limits.buffer_body >= self._held - len(piece):
+            self._route_early()
+        elif self.exchange is not None and self._held > 2 * limits.buffer_body:
+            self.downstream.pause_reading()  # queued or connecting: nobody takes it yet
+
+    def finish_request(self, now: float) -> None:
+        """The request is complete."""
+        self.whole = True
+        if self.exchange is None:
+            if len(self._pieces) > 1:
+                self._pieces = [b"".join(self._pieces)]
+            self._begin(self._pieces[0] if self._pieces else b"", now)
+        elif self.exchange.state is State.WAITING_FIRST_BYTE and self.upstream is not None:
+            if self._upload_chunked:
+                self.upstream.write(LAST_CHUNK)
+            self.uploaded = True
+            self._arm(Stage.FIRST_BYTE, self._first_byte_timeout(), now)
+
+    def _begin(self, body: bytes, now: float) -> None:
+        head = self.head
+        seen = peek.NOTHING
+        if body or self._kind is Body.JSON:
+            try:
+                seen = peek.peek(body, self._kind, head.content_type)
+            except errors.BadRequest as error:
+                self.refuse(error)
+                return
+        self._route(seen, now)
+
+    def _route_early(self) -> None:
+        """Too large to be held: route it as soon as the model is known."""
+        front = b"".join(self._pieces)
+        self._pieces = [front]
+        seen = peek.front(front, self._kind, self.head.content_type)
+        if seen is not None:
+            self._route(seen, self._server.clock())
+
+    def _route(self, seen: peek.Peek, now: float) -> None:
+        head, server = self.head, self._server
+        request = LlmRequest(
+            id=head.request_id.decode("ascii"),
+            method=head.method.decode("ascii"),
+            path=head.path,
+            headers=tuple(head.fields),
+            authority=(head.authority or b"").decode("latin-1"),
+            client=self.downstream.peer,
+            model=seen.model,
+            stream=seen.stream,
+            max_tokens=seen.max_tokens,
+            user=seen.user,
+            prefix_hash=seen.prefix_hash,
+            body_bytes=self.bytes_in,
+        )
+        self.exchange = exchange = server.director.begin(request, now)
+        server.relays[exchange.serial] = self
+        if exchange.route is not None and exchange.route.timeouts.total:
+            self._total_deadline = self.arrived + exchange.route.timeouts.total
+        self.feed(events.START, now)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._server.buffered += size
+
+    def _let_go(self) -> None:
+        self._server.buffered -= self._held
+        self._held = 0
+        self._pieces = []
+
+    # --- effects ------------------------------------------------------------------------------
+
+    def feed(self, event: events.AnyEvent, now: float) -> None:
+        """Tell the exchange, and do what it says."""
+        assert self.exchange is not None
+        effect = self.exchange.feed(event, now)
+        kind = type(effect)
+        if kind is events.Connect:
+            assert isinstance(effect, events.Connect)
+            self._connect(effect, now)
+        elif kind is events.Wait:
+            assert isinstance(effect, events.Wait)
+            if effect.timeout:
+                self._arm(Stage.QUEUE, effect.timeout, now)
+        elif kind is events.Reject:
+            assert isinstance(effect, events.Reject)
+            self._drop_upstream()
+            self._answer(effect.error)
+            self.end()
+        elif kind is events.Finish:
+            assert isinstance(effect, events.Finish)
+            if effect.error is not None:
+                self._break_off(effect.error)
+            self._drop_upstream()
+            self.end()
+
+    def _connect(self, effect: events.Connect, now: float) -> None:
+        self._drop_upstream()
+        server = self._server
+        pool = server.pool(effect.endpoint.id)
+        upstream = pool.take()
+        if upstream is not None:
+            self.upstream = upstream
+            self._send(upstream)
+            self._await_head(effect.first_byte_timeout, now)
+            return
+        self.upstream = upstream = Upstream(server, effect.endpoint, pool)
+        self._arm(Stage.CONNECT, effect.connect_timeout, now)
+        upstream.dial(self)
+
+    def connected(self, upstream: Upstream) -> None:
+        now = self._server.clock()
+        self._send(upstream)
+        if self._mended:  # the exchange has been told of the first connection
+            return
+        self._await_head(self._first_byte_timeout(), now)
+
+    def _await_head(self, timeout: float, now: float) -> None:
+        self.feed(_CONNECTED, now)
+        if self.uploaded:
+            self._arm(Stage.FIRST_BYTE, timeout, now)
+        else:
+            self.downstream.await_body(now)
+            self.downstream.resume_reading()
+
+    def _first_byte_timeout(self) -> float:
+        assert self.exchange is not None and self.exchange.route is not None
+        route = self.exchange.route
+        return route.retry.per_try_timeout or route.timeouts.first_byte
+
+    def connect_failed(self, upstream: Upstream) -> None:
+        self.upstream = None
+        event = events.RESET if self._mended else _CONNECT_FAILED
+        self.feed(event, self._server.clock())
+
+    def _send(self, upstream: Upstream) -> None:
+        """Write what is there of the request, keeping it if it is whole."""
+        assert self.exchange is not None
+        head, pieces = self.head, self._pieces
+        peer = self.downstream.peer_bytes
+        if self.whole:
+            length = self.bytes_in if head.chunked or head.length is not None else None
+            buffers = [head.upstream(peer, length, False), *pieces]
+            self.uploaded = True
+        else:
+            self._upload_chunked = head.length is None
+            buffers = [head.upstream(peer, head.length, self._upload_chunked)]
+            buffers += [chunk(piece) for piece in pieces] if self._upload_chunked else pieces
+            self.exchange.replayable = False
+            self._let_go()
+        upstream.send(self, buffers)
+
+    def _upload(self, piece: bytes) -> None:
+        assert self.upstream is not None
+        self.upstream.write(chunk(piece) if self._upload_chunked else piece)
+        if self.upstream.write_paused:
+            self.downstream.pause_reading()
+
+    def upload_unblocked(self) -> None:
+        self.downstream.resume_reading()
+
+    def _drop_upstream(self) -> None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    # --- the response -------------------------------------------------------------------------
+
+    def bodiless(self, head: ResponseHead) -> bool:
+        return self.head.method == b"HEAD" or head.status in (204, 304)
+
+    def response_began(self, upstream: Upstream, head: ResponseHead, data: bytes) -> None:
+        """The head, with what came of the body in the same read."""
+        exchange = self.exchange
+        assert exchange is not None and exchange.route is not None
+        now = self._server.clock()
+        self.feed(events.Head(head.status), now)
+        if self.upstream is not upstream:
+            return  # not good enough: the exchange tries elsewhere
+        self.response = head
+        self.started = True
+        self._let_go()
+        self.idle = exchange.route.timeouts.idle or NEVER
+        self._arm(Stage.IDLE, exchange.route.timeouts.idle, now)
+        self.usage_body = head.event_stream or head.content_type.startswith(b"application/json")
+        buffers = [self._response_head(head)]
+        if data:
+            self.first_body_at = now
+            self.chunks = 1
+            if self._decoder is not None or self._rechunk:
+                buffers += self._reframed(data)
+            else:
+                buffers.append(data)
+            self._keep_tail(data)
+        if len(buffers) == 1:
+            self.downstream.write(buffers[0])
+        else:
+            self.downstream.write(b"".join(buffers))
+        self.bytes_out += sum(map(len, buffers))
+        if self.downstream.write_paused:
+            self.client_blocked()
+
+    def _response_head(self, head: ResponseHead) -> bytes:
+        """Settle how the response is framed for this client, and write its head."""
+        lines = head.lines
+        request = self.head
+        keep_alive = self.downstream.may_keep_alive(self)
+        if self.bodiless(head):
+            if head.length is not None and head.status != 204:
+                lines.append(b"content-length: %d" % head.length)
+        elif head.length is not None:
+            lines.append(b"content-length: %d" % head.length)
+        elif request.http11:
+            lines.append(b"transfer-encoding: chunked")
+            self._rechunk = not head.chunked
+        else:
+            self._decoder = ChunkedDecoder() if head.chunked else None
+            keep_alive = False
+        if not keep_alive:
+            self.desynchronised = True
+            lines.append(b"connection: close")
+        elif not request.http11:
+            lines.append(b"connection: keep-alive")
+        if self._server.limits.expose_decision:
+            self._expose(lines)
+        lines.append(b"x-request-id: %b\r\n\r\n" % request.request_id)
+        return b"\r\n".join(lines)
+
+    def _expose(self, lines: list[bytes]) -> None:
+        exchange = self.exchange
+        assert exchange is not None and exchange.lease is not None
+        address = exchange.lease.host.endpoint.address
+        lines.append(b"x-warmpath-endpoint: " + address.encode("ascii", "replace"))
+        lines.append(b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"))
+
+    def body(self, data: bytes) -> None:
+        """One read of the response body, in the engine's framing, already checked."""
+        downstream = self.downstream
+        self.chunks += 1
+        if self._decoder is None and not self._rechunk:
+            downstream.transport.write(data)
+            self.bytes_out += len(data)
+        else:
+            for piece in self._reframed(data):
+                downstream.transport.write(piece)
+                self.bytes_out += len(piece)
+        now = self._server.clock()
+        deadline = now + self.idle
+        downstream.deadline = deadline if deadline < self._total_deadline else self._total_deadline
+        if self.first_body_at is None:
+            self.first_body_at = now
+        if self.usage_body:
+            self._keep_tail(data)
+
+    def _reframed(self, data: bytes) -> list[bytes]:
+        if self._rechunk:
+            return [chunk(data)]
+        assert self._decoder is not None
+        return self._decoder.feed(data)
+
+    def _keep_tail(self, data: bytes) -> None:
+        self.downstream.tail.append(data if len(data) <= TAIL else data[-TAIL:])
+
+    def response_ended(self, upstream: Upstream) -> None:
+        """The response is complete; the engine's connection is no longer ours."""
+        self.upstream = None
+        if self._rechunk:
+            self.downstream.write(LAST_CHUNK)
+        self.feed(events.COMPLETE, self._server.clock())
+
+    def upstream_lost(self, upstream: Upstream, protocol: bool) -> None:
+        """The engine closed, reset or broke the protocol before its response was complete."""
+        assert self.exchange is not None
+        if upstream.reused and not upstream.heard and not protocol and self.exchange.replayable:
+            self._mend(upstream)
+            return
+        self._protocol_error = protocol
+        self.feed(events.Reset(protocol), self._server.clock())
+
+    def _mend(self, lost: Upstream) -> None:
+        """Send the request again on a fresh connection to the same endpoint."""
+        self._mended = True
+        self.upstream = upstream = Upstream(self._server, lost.endpoint, lost.pool)
+        upstream.dial(self)
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def _break_off(self, error: errors.RouterError) -> None:
+        """End a response that cannot be completed so that nobody takes it for complete."""
+        response, downstream = self.response, self.downstream
+        assert response is not None
+        self.desynchronised = True
+        if response.event_stream and not self.bodiless(response) and not self._protocol_error:
+            event = respond.error_event(error)
+            if self._rechunk:
+                event = chunk(event)
+            elif self.head.http11 and response.chunked:
+                assert self.upstream is not None
+                event = truncation.close_chunk(self.upstream, downstream.tail, event)
+            elif response.length is not None:
+                event = b""  # nothing may follow what was announced
+            downstream.write(event)
+
+    def _answer(self, error: errors.RouterError) -> None:
+        """The exchange was refused before a response head was sent."""
+        request = self.head
+        close = not self.downstream.may_keep_alive(self)
+        self.desynchronised = close
+        self.downstream.write(
+            respond.error_answer(
+                error,
+                request_id=request.request_id,
+                close=close,
+                http11=request.http11,
+                head_only=request.method == b"HEAD",
+            )
+        )
+
+    def refuse(self, error: errors.RouterError) -> None:
+        """What the client sends cannot be taken: answer, whatever has become of the exchange."""
+        if self.exchange is None:
+            self._let_go()
+            self.downstream.refuse(error, self.head)
+        elif self.started:
+            self.client_gone()
+            self.downstream.abort()
+        else:
+            self._refusal = error
+            self.client_gone()
+
+    def client_gone(self) -> None:
+        """Nobody is left to answer: stop the engine at once."""
+        if self.exchange is None:
+            self._let_go()
+        elif not self.exchange.over:
+            self.feed(events.CLIENT_GONE, self._server.clock())
+
+    def cancel(self, reason: str) -> None:
+        """End the exchange; the client is told why."""
+        if self.exchange is not None and not self.exchange.over:
+            self.feed(events.Cancel(reason), self._server.clock())
+
+    def end(self) -> None:
+        """The exchange is over: report it, cut the links, let the connection go on."""
+        exchange, server, downstream = self.exchange, self._server, self.downstream
+        assert exchange is not None
+        server.relays.pop(exchange.serial, None)
+        self._let_go()
+        server.recorder.exchange_ended(record_of(self, exchange, self._server.clock()))
+        if self._refusal is not None:
+            downstream.refuse(self._refusal, self.head)
+        else:
+            downstream.request_over(self)
+        server.grant()
+
+    # --- time and back-pressure ---------------------------------------------------------------
+
+    def _arm(self, stage: Stage, timeout: float, now: float) -> None:
+        self._stage = stage
+        deadline = now + timeout if timeout else NEVER
+        deadline = min(deadline, self._total_deadline)
+        downstream = self.downstream
+        downstream.deadline = deadline
+        if deadline < downstream.due:
+            self._server.wheel.set(downstream, deadline)
+
+    def expired(self, now: float) -> None:
+        """The deadline set by ``_arm`` or ``body`` has passed."""
+        stage = Stage.TOTAL if now >= self._total_deadline else self._stage
+        if stage is Stage.IDLE and self.downstream.write_paused:
+            # The client has not read for all that time; the engine is not to blame.
+            self.client_gone()
+            self.downstream.abort()
+        else:
+            self.feed(events.TimedOut(stage), now)
+
+    def client_blocked(self) -> None:
+        if self.started and self.upstream is not None and self.upstream.transport is not None:
+            self.upstream.transport.pause_reading()
+
+    def client_unblocked(self) -> None:
+        if self.started and self.upstream is not None and self.upstream.transport is not None:
+            self.upstream.transport.resume_reading()
+            self._arm(Stage.IDLE, 0 if self.idle == NEVER else self.idle, self._server.clock())
+
+    def __repr__(self) -> str:
+        return f"<Relay {self.head!r} {self.exchange!r}>"

@@ -1,0 +1,88 @@
+"""Answers that the router gives itself. The only place where an error becomes HTTP."""
+
+import math
+from http import HTTPStatus
+
+import msgspec
+
+from router.core import errors
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_JSON = b"application/json"
+
+
+def error_body(error: errors.RouterError) -> bytes:
+    """OpenAI's error object."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": error.kind,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )
+
+
+def error_event(error: errors.RouterError) -> bytes:
+    """The error as the last event of a broken stream. The blank line ends what was cut off."""
+    return b"\n\ndata: " + error_body(error) + b"\n\n"
+
+
+def answer(
+    status: int,
+    body: bytes,
+    *,
+    request_id: bytes = b"",
+    extra: bytes = b"",
+    close: bool,
+    http11: bool = True,
+    head_only: bool = False,
+) -> bytes:
+    """A whole response.
+
+    Args:
+        extra: more header lines, each with its CRLF.
+        close: the connection ends after it.
+        http11: what the client speaks; to HTTP/1.0 a kept connection must be announced.
+        head_only: the request was HEAD.
+    """
+    connection = b"connection: close\r\n" if close else b""
+    if not close and not http11:
+        connection = b"connection: keep-alive\r\n"
+    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
+        status,
+        _REASONS.get(status, "Unknown").encode(),
+        _JSON,
+        len(body),
+        b"x-request-id: " + request_id + b"\r\n" if request_id else b"",
+        extra,
+        connection,
+        b"" if head_only else body,
+    )
+
+
+def error_answer(
+    error: errors.RouterError,
+    *,
+    request_id: bytes = b"",
+    close: bool,
+    http11: bool = True,
+    head_only: bool = False,
+) -> bytes:
+    """The response that tells a client of ``error``, with Retry-After and Allow where due."""
+    extra = b""
+    if error.retry_after is not None:
+        extra = b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after))
+    if isinstance(error, errors.MethodNotAllowed):
+        extra += b"allow: " + ", ".join(error.allow).encode() + b"\r\n"
+    return answer(
+        error.status,
+        error_body(error),
+        request_id=request_id,
+        extra=extra,
+        close=close,
+        http11=http11,
+        head_only=head_only,
+    )

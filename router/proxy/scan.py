@@ -1,0 +1,236 @@
+"""A bounded look at a large JSON object: its top level from the front, and from the back.
+
+From the front, values are skipped one by one until one does not end within ``REACH`` bytes. From
+the back the same is done in reverse, which is unambiguous: inside a JSON string every quote has
+an odd number of backslashes before it, and a quote that begins or ends a string has an even
+number. So text inside a string can never be taken for a field, whatever it says. Of a field that
+is there twice the last is used, as JSON parsers do, unless it is in the part not looked at.
+"""
+
+import re
+
+import msgspec
+
+REACH = 4096
+"""Bytes looked at from either end."""
+
+_SPACE = b" \t\r\n"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRING_AT = re.compile(_STRING, re.DOTALL)
+_KEY_AT = re.compile(rb"[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
+_SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
+_SCALAR_AT = re.compile(rb"[-+.0-9A-Za-z]++")
+_NEXT_AT = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+([{}\[\]])", re.DOTALL)
+
+_WANTED = frozenset(
+    ("model", "stream", "max_completion_tokens", "max_tokens", "max_output_tokens", "user")
+)
+MAX_BRACKETS = 2048
+"""Brackets followed while one value is skipped; about half a millisecond."""
+
+MAX_ITEM = 1024 * 1024
+"""Bytes of one message that are skipped to get to the next."""
+
+ENDING = 64
+"""Last bytes of an item that are given."""
+
+
+class Found:
+    """What the ends of a body say.
+
+    Attributes:
+        fields: the decoded fields among those that routing wants.
+        starts: offset of each other top-level value that was met from the front.
+        whole: the front look reached the end of the object.
+    """
+
+    __slots__ = ("fields", "starts", "whole")
+
+    def __init__(self) -> None:
+        self.fields: dict[str, object] = {}
+        self.starts: dict[str, int] = {}
+        self.whole = False
+
+    @property
+    def model(self) -> str | None:
+        model = self.fields.get("model")
+        return model if isinstance(model, str) else None
+
+
+def front(body: bytes, reach: int = REACH) -> Found:
+    """The top level from the front, as far as values end within ``reach`` bytes.
+
+    Raises:
+        msgspec.DecodeError: if a field that routing wants is no JSON.
+    """
+    found = Found()
+    position = len(body) - len(body.lstrip(_SPACE))
+    end = min(len(body), position + reach)
+    if body[position : position + 1] != b"{":
+        return found
+    position += 1
+    while (key := _KEY_AT.match(body, position, end)) is not None:
+        name = msgspec.json.decode(key[1], type=str)
+        start = key.end()
+        found.starts[name] = start
+        stop = skip_value(body, start, end)
+        # A number at the very edge may go on beyond it.
+        if stop is None or (following := _NEXT_AT.match(body, stop, end)) is None:
+            break
+        if name in _WANTED:
+            found.fields[name] = msgspec.json.decode(body[start:stop])
+        if following[1] != b",":
+            found.whole = True
+            break
+        position = following.end()
+    return found
+
+
+def both_ends(body: bytes, reach: int = REACH) -> Found:
+    """The top level from both ends; what the back says is later, and wins.
+
+    Raises:
+        msgspec.DecodeError: if a field that routing wants is no JSON.
+    """
+    found = front(body, reach)
+    if not found.whole:
+        found.fields.update(back(body, reach))
+    return found
+
+
+def skip_value(body: bytes, start: int, end: int) -> int | None:
+    """Where the value at ``start`` ends, None if not before ``end`` or not to be told."""
+    first = body[start : start + 1]
+    if first == b'"':
+        matched = _STRING_AT.match(body, start, end)
+        return None if matched is None else matched.end()
+    if first not in (b"{", b"["):
+        matched = _SCALAR_AT.match(body, start, end)
+        return None if matched is None else matched.end()
+    depth, position = 0, start
+    for _ in range(MAX_BRACKETS):
+        matched = _TO_BRACKET.match(body, position, end)
+        if matched is None:
+            return None
+        position = matched.end()
+        depth += 1 if matched[1] in b"{[" else -1
+        if depth == 0:
+            return position
+    return None
+
+
+def items(body: bytes, start: int, limit: int, window: int) -> list[tuple[bytes, bytes]]:
+    """The first ``limit`` items of the array at ``start``, each as its first and last bytes.
+
+    The former are at most ``window`` bytes, the latter at most ENDING, and empty for an item
+    whose end is out of reach; no other follows such a one.
+    """
+    found: list[tuple[bytes, bytes]] = []
+    if body[start : start + 1] != b"[":
+        return found
+    position = start + 1
+    while body[position : position + 1] in _SPACES:
+        position += 1
+    while len(found) < limit and body[position : position + 1] not in (b"]", b""):
+        stop = skip_value(body, position, min(len(body), position + MAX_ITEM))
+        if stop is None:
+            found.append((body[position : position + window], b""))
+            break
+        head = body[position : min(stop, position + window)]
+        found.append((head, body[max(position, stop - ENDING) : stop]))
+        following = _NEXT_AT.match(body, stop)
+        if following is None or following[1] != b",":
+            break
+        position = following.end()
+    return found
+
+
+# --- backwards ----------------------------------------------------------------------------------
+
+
+def back(body: bytes, reach: int = REACH) -> dict[str, object]:
+    """The wanted fields of the top level from the back, as far as they lie in ``reach`` bytes.
+
+    Raises:
+        msgspec.DecodeError: if one of them is no JSON.
+    """
+    text = body[-reach:].rstrip(_SPACE)
+    fields: dict[str, object] = {}
+    if text[-1:] != b"}":
+        return fields
+    end = len(text) - 1
+    while True:
+        end = _strip(text, end)
+        start = _value_before(text, end)
+        if start is None:
+            return fields
+        colon = _strip(text, start)
+        if text[colon - 1 : colon] != b":":
+            return fields
+        key_end = _strip(text, colon - 1)
+        key_start = _string_before(text, key_end)
+        if key_start is None:
+            return fields
+        name = msgspec.json.decode(text[key_start:key_end], type=str)
+        if name in _WANTED and name not in fields:
+            fields[name] = msgspec.json.decode(text[start:end])
+        comma = _strip(text, key_start)
+        if text[comma - 1 : comma] != b",":
+            return fields
+        end = comma - 1
+
+
+def _strip(text: bytes, end: int) -> int:
+    while end > 0 and text[end - 1] in _SPACE:
+        end -= 1
+    return end
+
+
+def _string_before(text: bytes, end: int) -> int | None:
+    """The start of the string that ends before ``end``, None if it is not all there."""
+    if end < 2 or text[end - 1] != 0x22:
+        return None
+    quote = text.rfind(b'"', 0, end - 1)
+    while quote >= 0:
+        before = quote
+        while before > 0 and text[before - 1] == 0x5C:
+            before -= 1
+        if before == 0:
+            return None  # there may be backslashes out of sight
+        if (quote - before) % 2 == 0:
+            return quote
+        quote = text.rfind(b'"', 0, quote)
+    return None
+
+
+def _value_before(text: bytes, end: int) -> int | None:
+    """The start of the value that ends before ``end``, None if it is not all there."""
+    last = text[end - 1 : end]
+    if last == b'"':
+        return _string_before(text, end)
+    if last in (b"}", b"]"):
+        return _container_before(text, end)
+    start = max(text.rfind(b":", 0, end), text.rfind(b",", 0, end)) + 1
+    while start < end and text[start] in _SPACE:
+        start += 1
+    return start if 0 < start < end else None
+
+
+def _container_before(text: bytes, end: int) -> int | None:
+    depth, position = 0, end
+    for _ in range(MAX_BRACKETS):
+        position = max(text.rfind(mark, 0, position) for mark in (b'"', b"{", b"}", b"[", b"]"))
+        if position < 0:
+            return None
+        mark = text[position]
+        if mark == 0x22:
+            start = _string_before(text, position + 1)
+            if start is None:
+                return None
+            position = start
+        else:
+            depth += 1 if mark in b"}]" else -1
+            if depth == 0:
+                return position
+    return None

@@ -1,0 +1,288 @@
+"""A proxy in front of scripted engines, all in one loop, spoken to in bytes."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Awaitable, Callable
+
+from router.core.balancers.round_robin import RoundRobin
+from router.core.cluster import CircuitBreaker, Cluster
+from router.core.director import Director
+from router.core.fleet import Fleet
+from router.core.listener import ListenerLimits
+from router.core.model import Endpoint, EndpointId
+from router.core.retry.policy import RetryPolicy
+from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
+from router.core.snapshot import Snapshot
+from router.proxy.server import ProxyServer
+from router.telemetry.record import ExchangeRecord, NoRecorder
+
+Script = Callable[["EngineConnection"], Awaitable[None]]
+
+
+class EngineConnection:
+    """One connection that the proxy opened to a scripted engine."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def head(self) -> bytes:
+        """The next request head, with its empty line."""
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def request(self) -> tuple[bytes, bytes]:
+        """The next request: head and body, de-chunked."""
+        head = await self.head()
+        lower = head.lower()
+        if b"transfer-encoding: chunked" in lower:
+            body = b""
+            while size := int(await self.reader.readline(), 16):
+                body += await self.reader.readexactly(size)
+                await self.reader.readexactly(2)
+            await self.reader.readexactly(2)
+            return head, body
+        if b"content-length:" in lower:
+            length = int(lower.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            return head, await self.reader.readexactly(length)
+        return head, b""
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def gone(self) -> None:
+        """Wait until the proxy closes the connection."""
+        try:
+            while await self.reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+
+    def reset(self) -> None:
+        sock = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.writer.transport.abort()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Engine:
+    """Runs ``script`` for every connection; ``seen`` are the requests that `answering` read."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.connections = 0
+        self.seen: list[tuple[bytes, bytes]] = []
+        self.errors: list[BaseException] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self.script(EngineConnection(reader, writer))
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        self.server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+
+
+class Recorder(NoRecorder):
+    def __init__(self) -> None:
+        self.records: list[ExchangeRecord] = []
+        self.refusals: list[tuple[int, str]] = []
+
+    def exchange_ended(self, record: ExchangeRecord) -> None:
+        self.records.append(record)
+
+    def refused(self, status: int, flag: str) -> None:
+        self.refusals.append((status, flag))
+
+
+class Client:
+    """A raw connection to the proxy."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def response(self, *, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (lower-case) and de-chunked body of the next response."""
+        async with asyncio.timeout(5):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            status = int(head[9:12])
+            headers = parse_headers(head)
+            if head_only or status in (204, 304) or status < 200:
+                return status, headers, b""
+            if headers.get("transfer-encoding") == "chunked":
+                body = b""
+                while size := int(await self.reader.readline(), 16):
+                    body += await self.reader.readexactly(size)
+                    assert await self.reader.readexactly(2) == b"\r\n"
+                assert await self.reader.readexactly(2) == b"\r\n"
+                return status, headers, body
+            if "content-length" in headers:
+                return (
+                    status,
+                    headers,
+                    await self.reader.readexactly(int(headers["content-length"])),
+                )
+            return status, headers, await self.reader.read()
+
+    async def rest(self) -> bytes:
+        """Everything until the proxy closes."""
+        async with asyncio.timeout(5):
+            return await self.reader.read()
+
+    async def read_until(self, what: bytes) -> bytes:
+        async with asyncio.timeout(5):
+            return await self.reader.readuntil(what)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def parse_headers(head: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in head.decode("latin-1").split("\r\n")[1:-2]:
+        name, _, value = line.partition(":")
+        assert name.lower() not in headers, f"repeated: {name}"
+        headers[name.lower()] = value.strip()
+    return headers
+
+
+class Rig:
+    """A proxy with one cluster and one route over the given engines."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.engines: list[Engine] = []
+        self.clients: list[Client] = []
+        self.ports: list[int] = []
+        self.timeouts = Timeouts()
+        self.retry = RetryPolicy()
+        self.breaker = CircuitBreaker()
+        self.limits = ListenerLimits()
+        self.match = Matcher(model="m")
+        self.generation = 0
+
+    async def start(self, *scripts: Script | int) -> "Rig":
+        """Each argument is an engine's script, or a port where nobody needs to listen."""
+        for script in scripts:
+            if isinstance(script, int):
+                self.ports.append(script)
+                continue
+            engine = Engine(script)
+            await engine.start()
+            self.engines.append(engine)
+            self.ports.append(engine.port)
+        self.fleet = Fleet()
+        self.director = Director(self.snapshot(), self.fleet, random.Random(7))
+        self.server = ProxyServer(self.director, self.recorder)
+        sock = socket.create_server(("127.0.0.1", 0))
+        self.port = sock.getsockname()[1]
+        await self.server.listen(sock)
+        return self
+
+    def snapshot(self) -> Snapshot:
+        endpoints = tuple(
+            Endpoint(id=EndpointId(f"c/127.0.0.1:{p}"), cluster="c", host="127.0.0.1", port=p)
+            for p in self.ports
+        )
+        cluster = Cluster(
+            name="c", endpoints=endpoints, balancer=RoundRobin.Spec(), breaker=self.breaker
+        )
+        route = Route(
+            name="r",
+            match=self.match,
+            destinations=(Destination("c"),),
+            timeouts=self.timeouts,
+            retry=self.retry,
+        )
+        self.generation += 1
+        return Snapshot(
+            generation=self.generation,
+            clusters={"c": cluster},
+            routes=RouteTable([route]),
+            limits=self.limits,
+        )
+
+    async def client(self) -> Client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
+        client = Client(reader, writer)
+        self.clients.append(client)
+        return client
+
+    async def post(
+        self, body: bytes = b'{"model":"m"}', **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One chat completion over a new connection."""
+        client = await self.client()
+        await client.send(chat(body, **headers))
+        return await client.response()
+
+    async def settled(self) -> None:
+        """Wait until nothing is in flight, and check that nothing leaked."""
+        async with asyncio.timeout(3):
+            while self.server.relays or self.director.active:
+                await asyncio.sleep(0.005)
+        for host in (*self.fleet.hosts.values(), *self.fleet.leaving.values()):
+            assert host.in_flight == 0, host
+        places = self.director.places("c")
+        assert (places.in_flight, places.queue.waiting) == (0, 0)
+        assert self.server.buffered == 0
+
+    async def stop(self) -> None:
+        for client in self.clients:
+            client.writer.transport.abort()
+        await self.server.close()
+        for engine in self.engines:
+            await engine.stop()
+        await asyncio.sleep(0.01)
+        for engine in self.engines:
+            assert engine.errors == []
+
+
+def chat(
+    body: bytes = b'{"model":"m"}', path: str = "/v1/chat/completions", **headers: str
+) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: proxy", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def whole(body: bytes = b'{"ok":true}', status: str = "200 OK", headers: str = "") -> bytes:
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return (head + headers + "\r\n").encode() + body
+
+
+def answering(response: bytes = whole()) -> Script:
+    """Answer every request on a connection with the same bytes."""
+
+    async def script(connection: EngineConnection) -> None:
+        while True:
+            await connection.request()
+            await connection.send(response)
+
+    return script
