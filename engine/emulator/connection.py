@@ -203,12 +203,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self.service.connections.discard(self)
-        self._queue.clear()
-        current, self._current = self._current, None
-        if current is not None and not current.finished:
-            current.finished = True
-            self.service.gone(current)
-            current.job = None
+        self._give_up()
         # Parser and connection refer to each other: undo that by hand, the collector is off.
         self._parser = None
         self._arriving = None
@@ -325,9 +320,17 @@ class Connection(asyncio.Protocol):
         elif self._queue:
             self._pump()
 
+    def _give_up(self) -> None:
+        self._queue.clear()
+        current, self._current = self._current, None
+        if current is not None and not current.finished:
+            current.finished = True
+            self.service.gone(current)
+            current.job = None
+
     def reset(self) -> None:
-        """Close by a TCP reset."""
-        self._current = None
+        """Close by a TCP reset, whatever is under way."""
+        self._give_up()
         self._closing = True
         self.transport.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO

@@ -9,8 +9,24 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
+import uvloop
 
 from engine.emulator import Emulator, EmulatorConfig
+
+BOTH_LOOPS = ("test_emulator_faults.py", "test_emulator_http.py")
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What is about bytes is tested on both loops: tests use asyncio's, the command line uvloop."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "asyncio": asyncio.SelectorEventLoop
+    }
+    if item.path.name in BOTH_LOOPS:
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
 
 Launch = Callable[..., Awaitable[Emulator]]
 
