@@ -30,6 +30,7 @@ import httptools
 import uvloop
 
 TICK = 0.005
+REOPEN_AFTER = 0.05
 CONTENT = re.compile(rb'"content":" (\d{3})')
 
 
@@ -74,6 +75,7 @@ class Target:
         self.idle: deque[Client] = deque()
         self.opened = 0
         self.issued = 0
+        self.tasks: set[asyncio.Task[None]] = set()
         self.request = _request_bytes(address, options)
 
     async def open(self) -> Client:
@@ -83,6 +85,14 @@ class Target:
         kind = CLIENTS[self.options.workload]
         _, client = await loop.create_connection(lambda: kind(self), self.host, self.port)
         return client
+
+    async def reopen(self) -> None:
+        """Replace a lost connection, not too eagerly."""
+        await asyncio.sleep(REOPEN_AFTER)
+        try:
+            (await self.open()).send()
+        except OSError as error:
+            self.failed(f"connect: {type(error).__name__}")
 
     def failed(self, reason: str) -> None:
         """Count an error; the connection is replaced."""
@@ -148,6 +158,10 @@ class Client(asyncio.Protocol):
         self.closed = True
         if self.busy:
             self.target.failed(f"cut: {type(exc).__name__ if exc else 'closed'}")
+        if not (self.target.options.workload == "requests" and self.target.options.rate):
+            task = asyncio.get_running_loop().create_task(self.target.reopen())
+            self.target.tasks.add(task)
+            task.add_done_callback(self.target.tasks.discard)
 
 
 class RequestClient(Client):
@@ -248,7 +262,8 @@ async def run(options: argparse.Namespace) -> None:
             counting = True
             counted_from = now
             for target in targets:
-                target.stats = Stats()
+                # Errors count from the first moment: one during warm-up is no better.
+                target.stats = Stats(errors=target.stats.errors)
             print(json.dumps({"event": "start"}), flush=True)
         if options.workload == "requests" and options.rate:
             for target in targets:

@@ -6,12 +6,13 @@ Every proxy stands in front of the same two emulated engines and gets the same o
 the same moments, so whatever else happens on the machine hits all alike: trust the ratios, not the
 microseconds.  Proxies share one core, engines and load generator another.  CPU is user plus system
 of a proxy with all its threads and children between two moments, divided by the checked answers
-(or token chunks) of the same span.  Four works:
+(or token chunks) of the same span.  The works:
 
     small    1000 req/s of about 500 bytes each
     prompts  100 req/s of 128 KB each
     ttft     one stream after the other on one connection, proxies in turn, against going direct
     streams  70 streams at 20 ms a token
+    stalled  20 clients that ask for 14 MB each and do not read: how much the proxy grows
 
 Results go to bench/results/proxies.md and .json.
 """
@@ -186,7 +187,18 @@ def run(chosen: list[Peer], *, quick: bool) -> dict[str, Any]:
     with world(chosen, ["--decode-step", "0.02"]) as (running, _):
         streams = ["--concurrency", "70", "--tokens", "100", *span]
         results["streams"] = measure(running[1:], "streams", streams)
+    with world(chosen, ["--chunk-size", "14000"]) as (running, _):
+        results["stalled"] = _stalled(running[1:], "4" if quick else "8")
     return results
+
+
+def _stalled(running: list[Running], seconds: str) -> dict[str, dict[str, Any]]:
+    before = {r.name: resident_bytes(r.process.pid) for r in running if r.process}
+    flags = ["--concurrency", "20", "--tokens", "1000", "--warmup", "0", "--seconds", seconds]
+    report = measure(running, "stalled", flags)
+    for name, result in report.items():
+        result["grown_mb"] = round(result["rss_mb"] - before[name] / 1e6, 1)
+    return report
 
 
 def _ttft(running: list[Running], rounds: int) -> dict[str, dict[str, Any]]:
@@ -218,6 +230,7 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
     for work, unit in columns:
         head += [f"{work} {unit}", *(f"/ {base}" for base in ("nginx", "envoy") if base in names)]
     head += ["TTFT p50 ms (added)", "TTFT p99 ms", "gap p99 ms", "errors", "RSS MB"]
+    head.append("20 stalled readers: RSS growth MB")
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     direct = results["ttft"]["direct"]["ttft_p50_ms"]
     for name in names:
@@ -235,6 +248,7 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
         works = ("small", "prompts", "ttft", "streams")
         row.append(str(sum(sum(results[w][name]["errors"].values()) for w in works)))
         row.append(str(results["streams"][name]["rss_mb"]))
+        row.append(str(results["stalled"].get(name, {}).get("grown_mb", "-")))
         lines.append("| " + " | ".join(row) + " |")
     lines += ["", f"Going direct: TTFT p50 {direct:.2f} ms."]
     if left_out:
