@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,9 @@ from engine.server.protocol import Defaults, Limits
 from engine.server.routes import Service
 
 log = logging.getLogger("engine.server")
+
+# What the bundled checkpoint is called when no --served-model-name is given.
+BUNDLED_NAME: Final = "warmpath-demo"
 
 _FLAG_OF: Final = {
     "model": "MODEL",
@@ -55,7 +59,7 @@ class _Prepared:
             default_kwargs=args.default_chat_template_kwargs,
         )
         self.defaults = _defaults(args, self.model_config)
-        self.names = args.served_model_name or (args.model or self.folder.name,)
+        self.names = args.served_model_name or (args.model or BUNDLED_NAME,)
 
 
 def engine_config(args: ServeArgs, model: ModelConfig) -> EngineConfig:
@@ -134,7 +138,7 @@ def _service(prepared: _Prepared) -> Service:
     core = EngineCore(config)
     served = ServedModel(
         names=prepared.names,
-        root=str(args.model or prepared.folder.name),
+        root=args.model or BUNDLED_NAME,
         tokenizer=prepared.tokenizer,
         template=prepared.template,
         limits=Limits(
@@ -183,10 +187,7 @@ def run(args: ServeArgs) -> int:
     try:
         prepared = _Prepared(args)
         with bind(args.host, args.port, args.uds) as listener:
-            where = address_of(listener)
-            service = _service(prepared)
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(_serve(service, listener, where, args))
+            return _serve_on(listener, prepared)
     except ConfigError as error:
         param = error.param or "model"
         flag = _FLAG_OF.get(param, "--" + param.replace("_", "-"))
@@ -198,12 +199,20 @@ def run(args: ServeArgs) -> int:
     except OSError as error:
         where = args.uds or f"{args.host}:{args.port}"
         raise click.ClickException(f"cannot listen on {where}: {error.strerror}") from error
+
+
+def _serve_on(listener: socket.socket, prepared: _Prepared) -> int:
+    args = prepared.args
+    try:
+        service = _service(prepared)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(service, listener, address_of(listener), args))
     finally:
         if args.uds is not None:
             Path(args.uds).unlink(missing_ok=True)
 
 
-async def _serve(service: Service, listener: Any, where: str, args: ServeArgs) -> int:
+async def _serve(service: Service, listener: socket.socket, where: str, args: ServeArgs) -> int:
     lifecycle = Lifecycle(
         service,
         shutdown_timeout=args.shutdown_timeout,

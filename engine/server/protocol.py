@@ -26,6 +26,7 @@ from engine.server.errors import bad_field, too_long, unsupported
 from engine.server.fields import Body, wrong_type
 
 MAX_PROMPTS: Final = 1024
+MAX_SEQUENCES: Final = 4096
 _INT64: Final = 2**63
 
 _Test = Callable[[Any], bool]

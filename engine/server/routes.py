@@ -21,6 +21,7 @@ from engine.server.errors import ApiError, bad_field, unknown_model
 from engine.server.fields import Body, decode_object, wrong_type
 from engine.server.model import Policy, ServedModel
 from engine.server.protocol import (
+    MAX_SEQUENCES,
     Asked,
     read_chat,
     read_completion,
@@ -91,7 +92,14 @@ class Service:
         model.check_name(body.string("model"))
         asked = read_completion(body, model.defaults, model.limits)
         wanted: list[tuple[list[int], SamplingParams, str]] = []
-        for prompt in read_prompts(body):
+        listed = read_prompts(body)
+        if len(listed) * asked.sampling.n > MAX_SEQUENCES:
+            raise bad_field(
+                "n",
+                f"{len(listed)} prompts with n={asked.sampling.n} make more than {MAX_SEQUENCES} "
+                "choices, the limit of one request.",
+            )
+        for prompt in listed:
             ids, echo = await self._prompt_ids(body, prompt, echo=asked.echo)
             sampling = with_room(
                 asked,

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from engine.args import OPTIONS, ServeArgs
 from engine.cli import main
+from engine.server.command import _Prepared
 from engine.vllm_flags import FIXED, REFUSED, SHORT_NAMES
 from tests.engine.server.serving import parse
 
@@ -158,6 +159,13 @@ def test_what_cannot_be_served_ends_with_two(checkpoint: Path, tmp_path: Path) -
     assert "--generation-config" in message(str(checkpoint), "--generation-config", str(tmp_path))
     assert "--chat-template" in message(str(checkpoint), "--chat-template", "{% for %}")
     assert "tokenizer.json" in message(str(checkpoint), "--tokenizer", str(tmp_path))
+
+
+def test_without_a_model_the_bundled_one_is_served() -> None:
+    prepared = _Prepared(parse([]))
+    assert prepared.names == ("warmpath-demo",)
+    assert prepared.template is not None
+    assert prepared.model_config.eos_token_ids
 
 
 def test_help_needs_neither_torch_nor_a_model() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from engine.detok import TextStream, Vocabulary, make_decoder
 from engine.server.chat import ChatTemplate, TemplateError, load_chat_template
+from engine.server.model import load_tokenizer
 from tests.engine.server.checkpoints import TEMPLATE
 
 HISTORY: list[dict[str, Any]] = [
@@ -161,3 +163,23 @@ def test_where_a_template_comes_from(tmp_path: Path) -> None:
     assert text(str(tmp_path / "chat_template.jinja")) == "from the file"
     with pytest.raises(OSError, match="nowhere"):
         load_chat_template(tmp_path, str(tmp_path / "nowhere.jinja"))
+
+
+def test_the_bundled_models_prompt_is_the_one_transformers_makes() -> None:
+    from transformers import AutoTokenizer
+
+    from engine.demo import CHECKPOINT
+
+    oracle = AutoTokenizer.from_pretrained(CHECKPOINT)
+    template = load_chat_template(CHECKPOINT, None)
+    assert template is not None
+    tokenizer = load_tokenizer(CHECKPOINT)
+    text = template.render(HISTORY)
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    expected = oracle.apply_chat_template(HISTORY, add_generation_prompt=True, return_dict=False)
+    assert ids == expected
+    vocabulary = Vocabulary(tokenizer)
+    for skip in (True, False):
+        stream = TextStream(make_decoder(vocabulary, skip_special_tokens=skip))
+        shown = "".join(stream.push([token]) for token in ids) + stream.finish()
+        assert shown == oracle.decode(ids, skip_special_tokens=skip)

@@ -90,6 +90,7 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     (TEXT, {"prompt": [[1], []]}, "prompt", "prompt[1]"),
     (TEXT, {"prompt": [1, 10**6]}, "prompt", "outside 0 to"),
     (TEXT, {"prompt": ["a"] * 1025}, "prompt", "limit is 1024"),
+    (TEXT, {"prompt": ["a"] * 33, "n": 128}, "n", "more than 4096"),
     (TEXT, {"prompt": [5] * (MAX_LEN + 1)}, "prompt", "maximum context length"),
     (TEXT, {"logprobs": 21}, "logprobs", "at most 20"),
     (TEXT, {"best_of": 3}, "best_of", "not supported"),
