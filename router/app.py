@@ -183,8 +183,8 @@ async def _start_pages(plane: ControlPlane, config: Config, stack: AsyncExitStac
 
 
 async def _listen(app: web.Application, address: Address, stack: AsyncExitStack) -> str:
-    # Open pages keep connections; they need not be waited for.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    # Open pages keep connections; they need not be waited for. A page that leaves ends its chat.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, address.host, address.port)

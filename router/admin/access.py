@@ -55,6 +55,8 @@ def guard(token: str | None) -> Middleware:
             answer = _plain(request, error).answer()
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
+        except ConnectionError:
+            raise  # the caller is gone: there is nobody to answer
         except Exception as error:
             _log.exception("admin request failed", path=request.path)
             answer = AdminError(500, f"internal error: {type(error).__name__}").answer()

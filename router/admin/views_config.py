@@ -56,7 +56,8 @@ class ConfigViews:
                 code="generation_mismatch",
             )
         try:
-            reloaded = await self._plane.reload()
+            # A caller that leaves must not stop a reload half-way.
+            reloaded = await asyncio.shield(self._plane.reload())
         except ConfigError as error:
             raise _refused(409, "the configuration stays as it is", error.findings) from None
         except BoardFull as error:

@@ -31,7 +31,7 @@ def status_command(admin: AdminClient, output: str) -> None:
 
 
 def _print(info: dict[str, Any], clusters: list[dict[str, Any]]) -> None:
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=160)
     serving = sum(1 for worker in info["workers"] if worker["state"] == "serving")
     console.print(
         f"warmpath {info['version']} {info['state']}, generation {info['generation']}, "

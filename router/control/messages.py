@@ -45,9 +45,10 @@ class HostStates(Message, frozen=True, kw_only=True):
 
 
 class Models(Message, frozen=True, kw_only=True):
-    """The body of ``GET /v1/models``."""
+    """The body of ``GET /v1/models``; ``names``: which of them may be labels of metrics."""
 
     body: bytes
+    names: tuple[str, ...] = ()
 
 
 class Announce(Message, frozen=True, kw_only=True):

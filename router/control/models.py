@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from router.control.engine_client import EngineClient, EngineUnreachable
+from router.control.messages import Models
 from router.control.roster import Roster, Standing
 from router.control.watches import Watches
 from router.core.model import AdminState
@@ -23,6 +24,8 @@ RETRY = 2.0
 TIMEOUT = 5.0
 PATH = "/v1/models"
 MAX_MODELS = 10_000
+MAX_LABELS = 256
+"""Models that metrics tell apart; the operator's engines name them, not clients."""
 
 Entry = dict[str, Any]
 
@@ -38,11 +41,11 @@ class ModelCatalog:
     """Keeps the list and publishes its encoded form.
 
     Args:
-        publish: takes the body of the answer whenever it may have changed.
+        publish: takes the answer and its models whenever they may have changed.
     """
 
     def __init__(
-        self, client: EngineClient, roster: Roster, publish: Callable[[bytes], None]
+        self, client: EngineClient, roster: Roster, publish: Callable[[Models], None]
     ) -> None:
         self._client = client
         self._roster = roster
@@ -57,7 +60,7 @@ class ModelCatalog:
         standings = self._roster.standings
         self._listings = {id_: said for id_, said in self._listings.items() if id_ in standings}
         self._watches.reconcile({id_: (s, s.endpoint.address) for id_, s in standings.items()})
-        self._publish(self.body())
+        self._publish(self.listing())
 
     async def close(self) -> None:
         await self._watches.close()
@@ -85,10 +88,10 @@ class ModelCatalog:
         id_ = standing.endpoint.id
         if self._listings.get(id_) != listing and id_ in self._roster.standings:
             self._listings[id_] = listing[:MAX_MODELS]
-            self._publish(self.body())
+            self._publish(self.listing())
         return True
 
-    def body(self) -> bytes:
+    def listing(self) -> Models:
         """The answer to ``GET /v1/models`` now."""
         assert self._snapshot is not None
         merged: dict[str, Entry] = {}
@@ -103,4 +106,5 @@ class ModelCatalog:
                     name, {"id": name, "object": "model", "created": 0, "owned_by": "warmpath"}
                 )
         entries = list(merged.values())[:MAX_MODELS]
-        return msgspec.json.encode({"object": "list", "data": entries})
+        body = msgspec.json.encode({"object": "list", "data": entries})
+        return Models(body=body, names=tuple(merged)[:MAX_LABELS])

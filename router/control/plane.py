@@ -248,7 +248,7 @@ class ControlPlane:
     async def requests(self) -> list[dict[str, Any]]:
         """Exchanges under way, each with an ``id`` that :meth:`cancel` takes."""
         found = await self.supervisor.requests()
-        return [{"id": f"{r['worker']}-{r['serial']}", **r} for r in found]
+        return [{**r, "id": f"{r['worker']}-{r['serial']}", "request_id": r["id"]} for r in found]
 
     async def cancel(self, id_: str) -> bool:
         """End one exchange with an error; False if there is none of this id."""

@@ -221,10 +221,10 @@ class Supervisor:
         self.broadcast(snapshot)
         self.broadcast(HostStates(hosts=self._host_states()))
 
-    def set_models(self, body: bytes) -> None:
-        if self._models is None or self._models.body != body:
-            self._models = Models(body=body)
-            self.broadcast(self._models)
+    def set_models(self, models: Models) -> None:
+        if self._models != models:
+            self._models = models
+            self.broadcast(models)
 
     def announce(self, on: bool) -> None:
         """Tell the workers whether the router is about to go."""

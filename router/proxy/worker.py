@@ -73,9 +73,8 @@ class Worker:
         self._ring = AccessRing()
         self._recorder = CountingRecorder()
         self._director: Director | None = None
+        self._served: tuple[str, ...] = ()
         self._server: ProxyServer | None = None
-        self._models = b""
-        self._early_hosts: tuple[HostUpdate, ...] = ()
         self._ending: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -109,13 +108,14 @@ class Worker:
             case HostStates(hosts=hosts):
                 for host in hosts:
                     self._take_host(host)
-            case Models(body=body):
-                self._models = body
+            case Models(body=body, names=names):
+                self._served = names
+                self._know_models()
                 if self._server is not None:
                     self._server.set_models(body)
             case Announce(on=on):
                 if self._server is not None:
-                    self._server.announce_close(on)
+                    self._server.draining = on
             case Drain(timeout=timeout):
                 self._end(timeout, "the router is shutting down")
             case AbortAll(reason=reason):
@@ -129,7 +129,8 @@ class Worker:
 
     def _take_snapshot(self, message: SnapshotUpdate) -> None:
         try:
-            snapshot = build(decode(message.config), message.generation)
+            config = decode(message.config)
+            snapshot = build(config, message.generation)
             if self._director is None:
                 self._director = Director(
                     snapshot, self._fleet, random.Random(), slots=message.slots
@@ -139,14 +140,19 @@ class Worker:
         except Exception as error:  # the last good snapshot stays in force, whatever this was
             self._channel.send(Ack(generation=message.generation, error=repr(error)))
             return
-        self._recorder.know_models(snapshot.models())
+        self._know_models()
+        self._recorder.log = None if config.access_log.path == "off" else self._ring.append
         if self._server is None:
             self._server = ProxyServer(
-                self._director, self._recorder, clock=self._loop.time, wall=time.time
+                self._director, self._recorder, clock=time.monotonic, wall=time.time
             )
             self._opening = self._loop.create_task(self._open(snapshot))
         else:
             self._channel.send(Ack(generation=snapshot.generation))
+
+    def _know_models(self) -> None:
+        if self._director is not None:
+            self._recorder.know_models(self._director.snapshot.models() + self._served)
 
     async def _open(self, snapshot: Snapshot) -> None:
         assert self._server is not None
@@ -231,14 +237,14 @@ class Worker:
             (name,): self._director.places(name).queue.waiting
             for name in self._director.snapshot.clusters
         }
-        totals.gauges["buffered_bytes"] = {(): self._server.buffered_bytes}
+        totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 
     async def _measure_lag(self) -> None:
         while True:
-            due = self._loop.time() + LAG_INTERVAL
+            due = time.monotonic() + LAG_INTERVAL
             await asyncio.sleep(LAG_INTERVAL)
-            self._recorder.lag.observe(max(0.0, self._loop.time() - due))
+            self._recorder.lag.observe(max(0.0, time.monotonic() - due))
 
 
 async def _main(options: WorkerOptions) -> None:
