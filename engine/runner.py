@@ -16,7 +16,6 @@ from engine.models.decoder import Decoder
 from engine.models.weights import DummyWeights, SafetensorWeights, Weights
 from engine.sampler import token_logprobs
 from engine.scheduler import Scheduled
-from kernels.paged_attention import slots_of
 
 DEFAULT_KV_BYTES = 1 << 30
 
@@ -54,30 +53,29 @@ class ModelRunner:
         """Compute the step's tokens. Returns float32 logits [S, vocab], a row for each chunk
         that `samples`, in order; fills `prompt_logprobs` of the sequences that want them."""
         tokens: list[int] = []
-        positions: list[Tensor] = []
-        slots: list[Tensor] = []
+        positions: list[int] = []
+        slots: list[int] = []
         spans: list[Span] = []
         last_rows: list[int] = []
         size = self.config.block_size
         for sequence, start, length in step:
             spans.append(Span(len(tokens), length, start, sequence.table))
-            tokens.extend(sequence.tokens[start : start + length])
-            positions.append(torch.arange(start, start + length))
-            if length == 1:
-                block = sequence.table.blocks[start // size]
-                slots.append(torch.tensor([block * size + start % size]))
-            else:
-                blocks = torch.tensor(sequence.table.blocks)
-                slots.append(slots_of(blocks, size, start + length)[start:])
+            blocks = sequence.table.blocks
+            covered = range(start, start + length)
+            tokens += sequence.tokens[start : start + length]
+            positions += covered
+            slots += [blocks[i // size] * size + i % size for i in covered]
             if start + length == len(sequence.tokens):
                 last_rows.append(len(tokens) - 1)
-        plan = self.backend.prepare(spans, torch.cat(slots).to(self.device))
+        plan = self.backend.prepare(spans, torch.tensor(slots, device=self.device))
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return self.backend.attend(q, k, v, self._caches[layer], plan)
 
         hidden = self.decoder.forward(
-            torch.tensor(tokens, device=self.device), torch.cat(positions).to(self.device), attend
+            torch.tensor(tokens, device=self.device),
+            torch.tensor(positions, device=self.device),
+            attend,
         )
         for scheduled, span in zip(step, spans, strict=True):
             if scheduled.sequence.prompt_logprobs is not None:

@@ -4,8 +4,8 @@ A sequence's context is a few contiguous extents of the cache. One query row per
 (decode) runs torch's flash kernel straight on each extent, the heads of a group stacked as query
 rows, and merges the parts by their log-sum-exp. A prompt chunk attends to itself on the fresh
 keys and values (causal) and to the cached extents before it (unmasked), merged the same way.
-Only where that costs more than a copy, the context is gathered: many short decodes go through
-one batched call, and a sequence scattered over many extents is first made contiguous.
+Only where that costs more than a copy, the context is gathered: short decodes go through one
+batched call, and a sequence scattered over many extents is first made contiguous.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,11 @@ from torch import Tensor
 
 from engine.attention.base import KVCache, Span
 from kernels import kv_store
-from kernels.paged_attention import slots_of
 
-GATHER_MIN_ROWS = 12
-GATHER_MAX_BYTES = 128 * 1024
-"""From 12 decodes of at most 128 KiB of context each, one gathered call beats one call per
-sequence: the fixed cost of a call outweighs the copy."""
+GATHER_MAX_BYTES = 256 * 1024
+"""Decodes whose longest context is at most this many bytes of one layer's keys and values go
+through one gathered call. Whole blocks copy fast, and the fixed cost of a call for each sequence
+outweighs the copy; beyond it, reading in place wins and copies would also leave the caches."""
 
 MAX_EXTENTS = 6
 """Past this many extents a copy into one is cheaper than a call and a merge for each."""
@@ -30,10 +29,14 @@ Extent = tuple[int, int]
 
 
 class Gathered(NamedTuple):
-    """Decodes done in one call: row range, flat slots [B * L], additive mask [B, 1, 1, L]."""
+    """The first `rows` of the step, decodes done in one call.
+
+    `blocks` [rows * N] is every sequence's table padded to N with block 0; `mask`
+    [rows, 1, 1, N * block size] is minus infinity past each sequence's end.
+    """
 
     rows: int
-    slots: Tensor
+    blocks: Tensor
     mask: Tensor
 
 
@@ -64,12 +67,11 @@ class CpuAttention:
 
     def prepare(self, spans: list[Span], slots: Tensor) -> Plan:
         decodes = 0
-        tokens = 0
+        longest = 0
         while decodes < len(spans) and spans[decodes].length == 1:
-            tokens += spans[decodes].context + 1
+            longest = max(longest, spans[decodes].context + 1)
             decodes += 1
-        short = tokens * self.kv_row_bytes * 2 <= decodes * GATHER_MAX_BYTES
-        if decodes >= GATHER_MIN_ROWS and short:
+        if decodes > 1 and longest * self.kv_row_bytes * 2 <= GATHER_MAX_BYTES:
             pieces = [self._piece(span) for span in spans[decodes:]]
             return Plan(slots, self._gather(spans[:decodes]), pieces)
         return Plan(slots, None, [self._piece(span) for span in spans])
@@ -78,12 +80,12 @@ class CpuAttention:
         kv_store(k, v, cache.k, cache.v, plan.slots)
         gathered = plan.gathered
         if gathered is not None and not plan.pieces:
-            return _attend_gathered(q, cache, gathered)
+            return self._attend_gathered(q, cache, gathered)
         if gathered is None and len(plan.pieces) == 1:
             return _attend_piece(q, k, v, cache, plan.pieces[0])
         out = torch.empty_like(q)
         if gathered is not None:
-            out[: gathered.rows] = _attend_gathered(q[: gathered.rows], cache, gathered)
+            out[: gathered.rows] = self._attend_gathered(q[: gathered.rows], cache, gathered)
         for piece in plan.pieces:
             rows = piece.rows
             out[rows] = _attend_piece(q[rows], k[rows], v[rows], cache, piece)
@@ -107,15 +109,30 @@ class CpuAttention:
         return Piece(rows, decode, [], slots)
 
     def _gather(self, spans: list[Span]) -> Gathered:
-        longest = max(span.context for span in spans) + 1
-        slots = torch.zeros(len(spans), longest, dtype=torch.int64)
-        mask = torch.full((len(spans), 1, 1, longest), float("-inf"), dtype=self.dtype)
-        for i, span in enumerate(spans):
-            length = span.context + 1
-            blocks = torch.tensor(span.table.blocks)
-            slots[i, :length] = slots_of(blocks, self.block_size, length)
-            mask[i, ..., :length] = 0.0
-        return Gathered(len(spans), slots.flatten(), mask)
+        size = self.block_size
+        lengths = [span.context + 1 for span in spans]
+        width = max(-(-length // size) for length in lengths)
+        blocks = [(span.table.blocks + [0] * width)[:width] for span in spans]
+        beyond = torch.arange(width * size) >= torch.tensor(lengths)[:, None]
+        mask = torch.zeros(len(spans), 1, 1, width * size, dtype=self.dtype)
+        mask.masked_fill_(beyond[:, None, None], float("-inf"))
+        return Gathered(len(spans), torch.tensor(blocks).flatten(), mask)
+
+    def _attend_gathered(self, q: Tensor, cache: KVCache, gathered: Gathered) -> Tensor:
+        batch, heads, dim = q.shape
+        kv_heads = cache.k.shape[0]
+
+        def gather(x: Tensor) -> Tensor:
+            whole = x.view(kv_heads, -1, self.block_size * dim).index_select(1, gathered.blocks)
+            return whole.view(kv_heads, batch, -1, dim).transpose(0, 1)
+
+        out = F.scaled_dot_product_attention(
+            q.view(batch, kv_heads, heads // kv_heads, dim),
+            gather(cache.k),
+            gather(cache.v),
+            attn_mask=gathered.mask,
+        )
+        return out.reshape(batch, heads, dim)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
@@ -123,16 +140,6 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Te
         q, k, v, 0.0, causal
     )
     return result
-
-
-def _attend_gathered(q: Tensor, cache: KVCache, gathered: Gathered) -> Tensor:
-    batch, heads, dim = q.shape
-    kv_heads = cache.k.shape[0]
-    k = cache.k.index_select(1, gathered.slots).view(kv_heads, batch, -1, dim).transpose(0, 1)
-    v = cache.v.index_select(1, gathered.slots).view(kv_heads, batch, -1, dim).transpose(0, 1)
-    grouped = q.view(batch, kv_heads, heads // kv_heads, dim)
-    out = F.scaled_dot_product_attention(grouped, k, v, attn_mask=gathered.mask)
-    return out.reshape(batch, heads, dim)
 
 
 def _attend_piece(q: Tensor, k: Tensor, v: Tensor, cache: KVCache, piece: Piece) -> Tensor:

@@ -66,7 +66,11 @@ def test_one_sequence(layout: str, heads: int, kv_heads: int, context: int, leng
     assert compare(shapes, heads, kv_heads, torch.bfloat16)[0] < 3e-2
 
 
-def test_decodes_and_prompts_in_one_step() -> None:
+@pytest.mark.parametrize("gather_limit", [0, 1 << 20])
+def test_decodes_and_prompts_in_one_step(
+    gather_limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "GATHER_MAX_BYTES", gather_limit)
     shapes = [
         (9, 1, [1, 2, 3]),
         (30, 1, LAYOUTS["scattered"]),

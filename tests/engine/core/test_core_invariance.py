@@ -8,12 +8,22 @@ from typing import Any
 
 import pytest
 
+from engine.attention import cpu
 from engine.core import EngineCore
 from tests.engine.core.oracle import BLOCK, Oracle, greedy, prompt_of, request, run, tokens_of
 
 COUNT = 20
 PROMPTS = [prompt_of(n, seed=7) for n in (3, BLOCK, 2 * BLOCK + 1, 5 * BLOCK - 2, 11, 37)]
-BACKENDS = pytest.mark.parametrize("backend", ["cpu", "torch_ref"])
+
+
+@pytest.fixture(params=["cpu", "cpu in place", "torch_ref"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The short contexts here would all be gathered; "in place" forbids that."""
+    name: str = request.param
+    if name == "cpu in place":
+        monkeypatch.setattr(cpu, "GATHER_MAX_BYTES", 0)
+        return "cpu"
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +40,6 @@ def answers(core: EngineCore, *, tag: str = "") -> list[list[int]]:
     return [tokens_of(found[f"{tag}{i}", 0]) for i in range(len(PROMPTS))]
 
 
-@BACKENDS
 @pytest.mark.parametrize(
     "settings",
     [
@@ -53,7 +62,6 @@ def test_same_tokens_however_scheduled(
     assert answers(llama.core(attention_backend=backend, **settings)) == expected
 
 
-@BACKENDS
 def test_same_tokens_from_cached_prefixes(
     llama: Oracle, expected: list[list[int]], backend: str
 ) -> None:
@@ -65,7 +73,6 @@ def test_same_tokens_from_cached_prefixes(
     assert hits == sum((len(prompt) - 1) // BLOCK * BLOCK for prompt in PROMPTS)
 
 
-@BACKENDS
 @pytest.mark.parametrize("caching", [True, False])
 def test_same_tokens_after_preemption(
     llama: Oracle, expected: list[list[int]], backend: str, caching: bool
@@ -81,7 +88,6 @@ def test_same_tokens_after_preemption(
     assert core.stats().preemptions > 0
 
 
-@BACKENDS
 def test_same_tokens_over_scattered_blocks(
     llama: Oracle, expected: list[list[int]], backend: str
 ) -> None:
