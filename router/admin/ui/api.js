@@ -38,7 +38,12 @@ export async function call(method, path, body, signal) {
 }
 
 export async function read(path) {
-  const response = await fetch(path, { headers: headers(), signal: AbortSignal.timeout(5000) });
+  let response;
+  try {
+    response = await fetch(path, { headers: headers(), signal: AbortSignal.timeout(5000) });
+  } catch (error) {
+    throw new ApiError(0, `the router does not answer: ${error.message}`);
+  }
   if (!response.ok) throw await errorOf(response);
   return response.json();
 }

@@ -303,12 +303,9 @@ async function poll() {
   try {
     await refresh();
   } catch (error) {
-    if (error instanceof ApiError && error.status === 401) {
-      badge(byId("link"), "token needed", "bad");
-      if (!askForToken()) return;
-    } else {
-      badge(byId("link"), "no answer", "bad");
-    }
+    if (!(error instanceof ApiError)) console.error(error);
+    badge(byId("link"), error.status === 401 ? "token needed" : "no answer", "bad");
+    if (error.status === 401 && !askForToken()) return;
   }
   setTimeout(poll, document.hidden ? 5 * EVERY : EVERY);
 }

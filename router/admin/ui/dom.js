@@ -31,7 +31,8 @@ export function badge(element, text, colour = "") {
  * button under the pointer stays the same button from one second to the next.
  */
 export function list(parent, items, key, create, update) {
-  const rows = (parent.rows ??= new Map());
+  // Not called `rows`: tables have such a property of their own.
+  const rows = (parent.shown ??= new Map());
   const wanted = new Set(items.map(key));
   for (const [name, row] of rows) {
     if (!wanted.has(name)) {
