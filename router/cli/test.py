@@ -91,10 +91,8 @@ def _print_table(results: list[dict[str, Any]]) -> None:
     console = Console()
     for result in results:
         covered = result["routes"] - len(result["routes_untested"])
-        table = Table(
-            title=f"{escape(result['policy'])}: {covered} of {result['routes']} routes tested",
-            title_justify="left",
-        )
+        click.echo(f"{result['policy']}: {covered} of {result['routes']} routes tested")
+        table = Table()
         table.add_column("")
         table.add_column("case")
         table.add_column("what differs")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from router.config.document import Document
+from router.config.document import Document, resolve
 from router.config.findings import Path, Problem, closest
 from router.config.schema import PLANNED_BALANCERS, Section
 from router.config.units import QUANTITIES, Secret
@@ -221,6 +221,8 @@ class _Walk:
     def _leaf(
         self, kind: Any, members: list[Any], value: Any, path: Path, *, at_key: bool = False
     ) -> Any:
+        if path in self.expanded and not _converts(value, kind):
+            value = resolve(value)
         try:
             msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
@@ -239,6 +241,14 @@ class _Walk:
             else:
                 self.fault(path, _reword(str(error), value), at_key=at_key)
         return value
+
+
+def _converts(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _describe(value: Any) -> str:

@@ -1,8 +1,8 @@
 """YAML to plain data that remembers where everything stood.
 
 Only YAML 1.2's core types are recognised: ``on``, ``off`` and ``yes`` are words, ``1:30`` is not
-a number. Duplicate keys are errors. ``${ENV}`` in a scalar is replaced before its type is
-decided, so ``weight: ${WEIGHT}`` is a number; nothing that a variable holds is read as YAML.
+a number. Duplicate keys are errors. ``${ENV}`` in a scalar is replaced, and such a scalar is
+whatever its field expects, quoted or not; nothing that a variable holds is read as YAML.
 Nesting, size and what aliases expand to are bounded.
 """
 
@@ -44,7 +44,7 @@ class Document(msgspec.Struct, frozen=True):
 
     ``data`` holds dicts with string keys, lists and scalars. ``values`` and ``keys`` are the
     places where a path's value and its field name stand. ``expanded``: the values that came, in
-    part at least, from the environment.
+    part at least, from the environment; they are texts here.
     """
 
     name: str
@@ -55,13 +55,15 @@ class Document(msgspec.Struct, frozen=True):
 
     def locate(self, problem: Problem) -> Finding:
         """The finding with file, line and column: of the nearest part that stands in the text."""
-        path = problem.path
-        mark = self.keys.get(path) if problem.at_key else None
-        while mark is None and path:
-            mark = self.values.get(path)
-            path = path[:-1]
-        mark = mark or self.values.get(())
-        return _finding(mark, self.name, problem)
+        written: Path = ()
+        for part in problem.path:
+            if (*written, part) in self.values:
+                written = (*written, part)
+            elif part != 0:  # a single item may stand without its list
+                break
+        at_key = problem.at_key and len(written) and written[-1] == problem.path[-1]
+        mark = self.keys.get(written) if at_key else None
+        return _finding(mark or self.values.get(written), self.name, problem)
 
 
 def _finding(mark: Mark | None, name: str, problem: Problem) -> Finding:
@@ -121,10 +123,7 @@ def _compose(name: str, text: str) -> yaml.MappingNode | None:
         mark = Mark(name, 0, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0)
         raise fault("not YAML: a character that is not allowed in YAML", mark) from None
     except yaml.MarkedYAMLError as error:
-        problem = str(error.problem or error.context or "malformed")
-        if "\\t" in problem:
-            problem = "a tab cannot be used for indentation; use spaces"
-        raise fault(f"not YAML: {problem}", error.problem_mark or error.context_mark) from None
+        raise fault(*_yaml_problem(error, text)) from None
     except RecursionError:
         raise fault(f"nested too deeply; at most {MAX_DEPTH} levels") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -134,6 +133,25 @@ def _compose(name: str, text: str) -> yaml.MappingNode | None:
     if not isinstance(root, yaml.MappingNode):
         raise fault("a configuration is a mapping of fields", root.start_mark)
     return root
+
+
+def resolve(text: str) -> Any:
+    """What a plain scalar stands for: nothing, a truth value, a number or a text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _yaml_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[str, Mark | None]:
+    mark = error.problem_mark or error.context_mark
+    problem = str(error.problem or error.context or "malformed")
+    if "\\t" in problem:
+        return "not YAML: a tab cannot be used for indentation; use spaces", mark
+    if mark is not None and text[max(0, mark.index - 1) : mark.index + 1] == "${":
+        return "within [ ] and { } a variable stands in quotes: '${NAME}'", mark
+    return f"not YAML: {problem}", mark
 
 
 class _Reader:
@@ -225,13 +243,9 @@ class _Reader:
             self.fault(node.start_mark, path, f"tags are not supported: {node.tag}")
             return None
         text = self._expand(node, path)
-        if node.style is not None:
+        if node.style is not None or path in self.expanded:
             return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INT.fullmatch(text):
-            return int(text)
-        return float(text) if _FLOAT.fullmatch(text) else text
+        return resolve(text)
 
     def _expand(self, node: yaml.ScalarNode, path: Path) -> str:
         text: str = node.value
