@@ -14,9 +14,11 @@ from router.core.model import Endpoint, EndpointId
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.snapshot import Snapshot
+from router.proxy.downstream import Downstream
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
 
+Response = tuple[int, dict[str, str], bytes]
 Script = Callable[["EngineConnection"], Awaitable[None]]
 
 
@@ -108,6 +110,10 @@ class Recorder(NoRecorder):
     def __init__(self) -> None:
         self.records: list[ExchangeRecord] = []
         self.refusals: list[tuple[int, str]] = []
+        self.opened = 0
+
+    def connection_opened(self) -> None:
+        self.opened += 1
 
     def exchange_ended(self, record: ExchangeRecord) -> None:
         self.records.append(record)
@@ -127,7 +133,7 @@ class Client:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def response(self, *, head_only: bool = False) -> tuple[int, dict[str, str], bytes]:
+    async def response(self, *, head_only: bool = False) -> Response:
         """Status, headers (lower-case) and de-chunked body of the next response."""
         async with asyncio.timeout(5):
             head = await self.reader.readuntil(b"\r\n\r\n")
@@ -232,11 +238,12 @@ class Rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
         client = Client(reader, writer)
         self.clients.append(client)
+        async with asyncio.timeout(1):
+            while self.recorder.opened < len(self.clients):
+                await asyncio.sleep(0)
         return client
 
-    async def post(
-        self, body: bytes = b'{"model":"m"}', **headers: str
-    ) -> tuple[int, dict[str, str], bytes]:
+    async def post(self, body: bytes = b'{"model":"m"}', **headers: str) -> Response:
         """One chat completion over a new connection."""
         client = await self.client()
         await client.send(chat(body, **headers))
@@ -252,6 +259,12 @@ class Rig:
         places = self.director.places("c")
         assert (places.in_flight, places.queue.waiting) == (0, 0)
         assert self.server.buffered == 0
+
+    @property
+    def connection(self) -> Downstream:
+        """The proxy's side of the only client connection."""
+        [connection] = self.server.connections
+        return connection
 
     async def stop(self) -> None:
         for client in self.clients:
@@ -275,6 +288,12 @@ def chat(
 def whole(body: bytes = b'{"ok":true}', status: str = "200 OK", headers: str = "") -> bytes:
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return (head + headers + "\r\n").encode() + body
+
+
+SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+EVENT = b"9\r\ndata: x\n\n\r\n"
 
 
 def answering(response: bytes = whole()) -> Script:

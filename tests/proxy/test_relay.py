@@ -2,11 +2,7 @@
 
 import asyncio
 
-from tests.proxy.rig import EngineConnection, Rig, answering, chat, whole
-
-SSE_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+from tests.proxy.rig import EVENT, SSE_HEAD, EngineConnection, Rig, answering, chat, whole
 
 
 async def test_keep_alive_both_sides(rig: Rig) -> None:
@@ -34,7 +30,7 @@ async def test_stream_passes_chunk_by_chunk(rig: Rig) -> None:
             await connection.request()
             await connection.send(SSE_HEAD)
             for _ in range(3):
-                await connection.send(b"9\r\ndata: x\n\n\r\n")
+                await connection.send(EVENT)
                 assert await go.wait()
                 go.clear()
             await connection.send(b"0\r\n\r\n")
