@@ -127,7 +127,8 @@ class ChatTemplate:
             text = self._template.render(variables)
         except jinja2.exceptions.SecurityError as error:
             raise TemplateError(f"the chat template is not allowed to do this: {error}") from error
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+        except Exception as error:
+            # A template is somebody else's program; whatever it raises is its complaint.
             raise TemplateError(f"the chat template refused the messages: {error}") from error
         return _cut_after_final(text, shaped) if continue_final_message else text
 

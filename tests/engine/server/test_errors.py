@@ -235,6 +235,10 @@ async def test_a_full_queue_is_429_with_retry_after(checkpoint: Any) -> None:
             assert response.headers["Retry-After"] == "1"
         server.core.release_all()
         assert [await first, await second] == [200, 200]
+        async with http.get("/metrics") as response:
+            page = await response.text()
+        sample = 'admission_rejections_total{engine="0",model_name="tiny",reason="queue_full"} 1.0'
+        assert sample in page
 
 
 async def test_a_broken_model_is_an_error_and_not_a_hang(checkpoint: Any) -> None:

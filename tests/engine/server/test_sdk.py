@@ -1,5 +1,6 @@
 """The OpenAI SDK against a real server: every prompt form, streamed and whole."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,25 @@ async def test_generation_config_sets_the_defaults(checkpoint: Path) -> None:
         assert first.choices[0].text == second.choices[0].text
         assert first.usage is not None
         assert first.usage.completion_tokens == 3
+
+
+async def test_a_lower_priority_number_is_served_first(checkpoint: Path) -> None:
+    flags = ("--scheduling-policy", "priority", "--max-num-seqs", "1")
+    async with serving(checkpoint, *flags, gated=True) as server:
+        order: list[int] = []
+
+        async def ask(priority: int) -> None:
+            await server.client.completions.create(
+                model="tiny", prompt="hello", max_tokens=3, extra_body={"priority": priority}
+            )
+            order.append(priority)
+
+        calls = []
+        for at, priority in enumerate((0, 5, 3, -2)):
+            calls.append(asyncio.create_task(ask(priority)))
+            await server.until(lambda at=at: server.engine.live == at + 1)  # type: ignore[misc]
+        # The first step has begun with what had arrived by then, the queue is sorted after it.
+        server.core.release_all()
+        await asyncio.gather(*calls)
+        assert [priority for priority in order if priority > 0] == [3, 5]
+        assert order[-1] == 5
