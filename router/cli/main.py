@@ -36,3 +36,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """An LLM-aware load balancer: each request goes down the warm path."""
+
+
+if __name__ == "__main__":
+    main()
