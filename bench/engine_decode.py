@@ -1,9 +1,10 @@
 """Decode speed of the engine beside transformers' generate, and what a shared prefix saves.
 
 Both run in this process, one after the other, on one thread, on the same random Qwen3-0.6B-shaped
-bfloat16 weights (596 M parameters); figures are CPU-seconds (`time.process_time`), the best of a
+bfloat16 weights (596 M parameters), and on a tiny float32 Llama the size of a demo model, where
+fixed costs per operation dominate. Figures are CPU-seconds (`time.process_time`), the best of a
 few rounds, so that a busy machine disturbs them little. Decode speed leaves the prompt out on
-both sides. The second part times the first token of two requests that share a 1024-token prefix,
+both sides. The last part times the first token of two requests that share a 1024-token prefix,
 on a small model with default engine settings.
 
 Run: OMP_NUM_THREADS=1 python bench/engine_decode.py   (about two minutes, 5 GB of memory)
@@ -53,7 +54,20 @@ SMALL = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+TINY = {
+    "vocab_size": 1024,
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 PREFIX, SUFFIX = 1024, 16
+TINY_STEPS = 48
 
 
 def prompt_of(length: int, vocab: int, seed: int) -> list[int]:
@@ -122,24 +136,35 @@ def first_token(core: EngineCore, name: str, prompt: list[int]) -> float:
     return seconds
 
 
-def measure_decode(
-    folder: Path, batches: list[int], steps: int, rounds: int
-) -> list[dict[str, Any]]:
+def random_qwen3(folder: Path) -> tuple[Any, EngineCore]:
     torch.manual_seed(0)
-    with torch.device("cpu"):
-        torch.set_default_dtype(torch.bfloat16)
-        model = Qwen3ForCausalLM(Qwen3Config(**QWEN3_06B)).eval()
-        torch.set_default_dtype(torch.float32)
+    torch.set_default_dtype(torch.bfloat16)
+    model = Qwen3ForCausalLM(Qwen3Config(**QWEN3_06B)).eval()
+    torch.set_default_dtype(torch.float32)
     model.config.architectures = ["Qwen3ForCausalLM"]
     model.config.dtype = torch.bfloat16
     model.config.save_pretrained(folder)
-    config = ModelConfig.from_dir(folder)
-    core = EngineCore(
-        EngineConfig(model=config, load_format="dummy", dtype="bfloat16", max_model_len=512)
+    config = EngineConfig(
+        model=ModelConfig.from_dir(folder), load_format="dummy", dtype="bfloat16", max_model_len=512
     )
+    return model, EngineCore(config)
+
+
+def random_tiny(folder: Path) -> tuple[Any, EngineCore]:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**TINY)).eval()
+    model.save_pretrained(folder)
+    config = EngineConfig(model=ModelConfig.from_dir(folder), dtype="float32", max_model_len=512)
+    return model, EngineCore(config)
+
+
+def measure_decode(
+    model: Any, core: EngineCore, *, batches: list[int], prompt: int, steps: int, rounds: int
+) -> list[dict[str, Any]]:
     rows = []
     for batch in batches:
-        prompts = [prompt_of(128, config.vocab_size, i) for i in range(batch)]
+        vocab = core.config.model.vocab_size
+        prompts = [prompt_of(prompt, vocab, i) for i in range(batch)]
         theirs = ours = 0.0
         for _ in range(rounds):
             ours = max(ours, engine_decode(core, prompts, steps))
@@ -167,26 +192,36 @@ def measure_prefix(folder: Path, rounds: int) -> dict[str, float]:
     return {"first_ms": first * 1e3, "second_ms": second * 1e3, "ratio": second / first}
 
 
+def decode_table(rows: list[dict[str, Any]]) -> list[str]:
+    return [
+        "| batch | transformers generate | engine | engine / transformers |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['batch']} | {row['transformers']:.1f} | {row['engine']:.1f} "
+            f"| {row['ratio']:.2f}x |"
+            for row in rows
+        ),
+    ]
+
+
 def table(report: dict[str, Any]) -> str:
+    prefix = report["prefix"]
     lines = [
         "# Engine decode speed beside transformers",
         "",
-        f"Made by `bench/engine_decode.py`. torch {report['torch']}, transformers "
-        f"{report['transformers']}, one thread of {report['cpu']}.",
+        f"Made by `bench/engine_decode.py`: torch {report['torch']}, transformers "
+        f"{report['transformers']}, one thread of {report['cpu']}; tokens per CPU-second, best of "
+        f"{report['rounds']} rounds.",
         "",
         "Random Qwen3-0.6B shape (596 M parameters), bfloat16, prompts of 128 tokens, "
-        f"{report['steps']} decode steps; tokens per CPU-second, best of {report['rounds']}.",
+        f"{report['steps']} decode steps:",
         "",
-        "| batch | transformers generate | engine | engine / transformers |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['batch']} | {row['transformers']:.1f} | {row['engine']:.1f} "
-        f"| {row['ratio']:.2f}x |"
-        for row in report["decode"]
-    ]
-    prefix = report["prefix"]
-    lines += [
+        *decode_table(report["decode"]),
+        "",
+        "Random tiny Llama (1.3 M parameters), float32, prompts of 64 tokens, "
+        f"{report['tiny_steps']} decode steps:",
+        "",
+        *decode_table(report["tiny"]),
         "",
         f"Time to the first token of two requests sharing a {PREFIX}-token prefix (+{SUFFIX} own "
         "tokens; 256-wide 6-layer Llama, bfloat16), CPU-milliseconds:",
@@ -217,14 +252,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prefix = measure_prefix(Path(folder), max(3, options.rounds))
     with tempfile.TemporaryDirectory() as folder:
-        decode = measure_decode(Path(folder), options.batches, options.steps, options.rounds)
+        tiny = measure_decode(
+            *random_tiny(Path(folder)),
+            batches=[1, 8, 32],
+            prompt=64,
+            steps=TINY_STEPS,
+            rounds=2 * options.rounds,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        decode = measure_decode(
+            *random_qwen3(Path(folder)),
+            batches=options.batches,
+            prompt=128,
+            steps=options.steps,
+            rounds=options.rounds,
+        )
     report = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "cpu": cpu_name(),
         "steps": options.steps,
+        "tiny_steps": TINY_STEPS,
         "rounds": options.rounds,
         "decode": decode,
+        "tiny": tiny,
         "prefix": prefix,
     }
     text = table(report)

@@ -3,8 +3,7 @@
 Each row goes through: bias, bans and penalties; then greedy argmax or temperature, min-p, top-k,
 top-p and one draw. A draw is the inverse of the cumulative distribution at a number in [0, 1)
 that depends only on (seed of the choice, position): no generator state exists, so a token does
-not depend on what else is in the batch, on preemption or on recomputation. Rows are never mixed,
-and rows with a filter take their candidates one by one, for the same reason.
+not depend on what else is in the batch, on preemption or on recomputation. No operation mixes rows.
 """
 
 from collections import Counter
@@ -67,9 +66,12 @@ def sample(logits: Tensor, sequences: list[Sequence], eos: tuple[int, ...]) -> l
     drawn = [
         i for i, s in enumerate(sequences) if s.sampling.temperature >= GREEDY_BELOW and finite[i]
     ]
-    for i in drawn:
-        sequence = sequences[i]
-        tokens[i] = draw(shaped[i], sequence.sampling, uniform(sequence.seed, len(sequence.tokens)))
+    if drawn:
+        chosen = [sequences[i] for i in drawn]
+        numbers = [uniform(s.seed, len(s.tokens)) for s in chosen]
+        found = draw(shaped[drawn], [s.sampling for s in chosen], numbers)
+        for i, token in zip(drawn, found, strict=True):
+            tokens[i] = token
     results: list[Sampled] = []
     for i, sequence in enumerate(sequences):
         count = sequence.sampling.logprobs
@@ -82,34 +84,71 @@ def sample(logits: Tensor, sequences: list[Sequence], eos: tuple[int, ...]) -> l
     return results
 
 
-def draw(logits: Tensor, params: SamplingParams, u: float) -> int:
-    """One token from `logits` [vocab] filtered as `params` says, at the quantile `u` in [0, 1)."""
-    probs = (logits / params.temperature).softmax(-1)
-    if params.min_p > 0.0:
-        probs = probs.where(probs >= params.min_p * probs.max(), 0.0)
-    if params.top_k <= 0 and params.top_p >= 1.0:
-        return _invert(probs, u)
-    vocab = probs.shape[0]
-    top_k = min(params.top_k, vocab) if params.top_k > 0 else vocab
-    values, ids = probs.topk(min(top_k, CANDIDATES) if top_k > CANDIDATES else top_k)
-    if top_k > CANDIDATES and float(values.sum()) < params.top_p * float(probs.sum()):
-        values, ids = probs.sort(descending=True, stable=True)
-        values, ids = values[:top_k], ids[:top_k]
-    elif top_k > CANDIDATES and params.top_p >= 1.0:
-        values, ids = probs.topk(top_k)
-    if params.top_p < 1.0:
-        total = float(values.sum()) if params.top_k > 0 else float(probs.sum())
-        before = values.cumsum(0, dtype=torch.float64) - values
-        values = values.where(before < params.top_p * total, 0.0)
-    return int(ids[_invert(values, u)])
+def draw(logits: Tensor, params: list[SamplingParams], numbers: list[float]) -> list[int]:
+    """A token for each row of `logits` [R, vocab], filtered as the row's `params` say.
+
+    `numbers` in [0, 1) pick the quantile. Rows that sort the same number of candidates share
+    the tensor operations, none of which mixes rows.
+    """
+    probs = (logits / torch.tensor([p.temperature for p in params])[:, None]).softmax(-1)
+    if any(p.min_p > 0.0 for p in params):
+        floor = torch.tensor([p.min_p for p in params])[:, None] * probs.amax(-1, keepdim=True)
+        probs.masked_fill_(probs < floor, 0.0)
+    vocab = probs.shape[1]
+    groups: dict[int | None, list[int]] = {}
+    for i, p in enumerate(params):
+        groups.setdefault(_width(p, vocab), []).append(i)
+    tokens = [0] * len(params)
+    for width, rows in groups.items():
+        u = torch.tensor([numbers[i] for i in rows], dtype=torch.float64)
+        part = probs[rows]
+        if width is None:
+            found = _invert(part, u)
+        else:
+            found = _draw_filtered(part, [params[i] for i in rows], u, width)
+        for i, token in zip(rows, found.tolist(), strict=True):
+            tokens[i] = token
+    return tokens
 
 
-def _invert(weights: Tensor, u: float) -> int:
-    """The index at which the running sum of `weights` first exceeds `u` of the total."""
-    cumulative = weights.cumsum(0, dtype=torch.float64)
-    target = cumulative[-1] * u
-    found = int(torch.searchsorted(cumulative, target, right=True))
-    return min(found, int(weights.nonzero()[-1]))
+def _width(params: SamplingParams, vocab: int) -> int | None:
+    """How many of the likeliest tokens to sort; None when no filter needs their order."""
+    if 0 < params.top_k < vocab:
+        return params.top_k
+    return min(CANDIDATES, vocab) if params.top_p < 1.0 else None
+
+
+def _draw_filtered(probs: Tensor, params: list[SamplingParams], u: Tensor, width: int) -> Tensor:
+    """Top-k, then top-p of what that leaves, then the draw, all on the `width` likeliest.
+
+    Without a top-k, top-p may reach past them; such a row is then sorted whole.
+    """
+    vocab = probs.shape[1]
+    values, ids = probs.topk(width)
+    top_p = torch.tensor([p.top_p for p in params])
+    limited = torch.tensor([0 < p.top_k < vocab for p in params])
+    mass = values.sum(-1)
+    wanted = top_p * torch.where(limited, mass, probs.sum(-1))
+    before = values.cumsum(-1, dtype=torch.float64) - values
+    cut = (before >= wanted[:, None]) & (top_p < 1.0)[:, None]
+    found = ids.gather(1, _invert(values.masked_fill(cut, 0.0), u)[:, None]).squeeze(1)
+    short = (mass < wanted) & ~limited
+    if width < vocab and bool(short.any()):
+        rows = short.nonzero().flatten()
+        again = [params[i] for i in rows.tolist()]
+        found[rows] = _draw_filtered(probs[rows], again, u[rows], vocab)
+    return found
+
+
+def _invert(weights: Tensor, u: Tensor) -> Tensor:
+    """Per row, the first index where the running sum of `weights` exceeds `u` of the total.
+
+    The target is kept just below the total, so the index found always has a weight of its own.
+    """
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1]
+    target = torch.minimum(total * u, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target[:, None], right=True).squeeze(1)
 
 
 def token_logprobs(logits: Tensor, token: int, count: int) -> TokenLogprob:

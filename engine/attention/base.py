@@ -6,10 +6,13 @@ The rows of a step lie flat, one row a token, grouped by sequence. `prepare` run
 
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.blocks import BlockTable
+
+CACHE_LINE = 64
 
 
 class Span(NamedTuple):
@@ -43,12 +46,19 @@ class AttentionBackend(Protocol):
 def make_cache(
     layers: int, kv_heads: int, slots: int, head_dim: int, dtype: torch.dtype, device: str
 ) -> list[KVCache]:
-    """Zeroed caches: masked-out positions may be read, and must not hold NaN."""
+    """Zeroed caches: masked-out positions may be read, and must not hold NaN.
+
+    On a CPU the zeros come from the operating system page by page as they are first touched, so
+    a generous cache costs no memory until it is used.
+    """
     shape = (kv_heads, slots, head_dim)
-    return [
-        KVCache(
-            torch.zeros(shape, dtype=dtype, device=device),
-            torch.zeros(shape, dtype=dtype, device=device),
-        )
-        for _ in range(layers)
-    ]
+
+    def zeros() -> Tensor:
+        if device != "cpu":
+            return torch.zeros(shape, dtype=dtype, device=device)
+        size = kv_heads * slots * head_dim * dtype.itemsize
+        raw = torch.from_numpy(np.zeros(size + CACHE_LINE, dtype=np.uint8))
+        start = -raw.data_ptr() % CACHE_LINE
+        return raw[start : start + size].view(dtype).view(shape)
+
+    return [KVCache(zeros(), zeros()) for _ in range(layers)]

@@ -42,10 +42,9 @@ def params(**fields: Any) -> SamplingParams:
 
 def counts(sampling: SamplingParams, logits: torch.Tensor = LOGITS) -> list[int]:
     seed = choice_seed(7, 0)
-    found = [0] * logits.shape[0]
-    for position in range(DRAWS):
-        found[draw(logits, sampling, uniform(seed, position))] += 1
-    return found
+    numbers = [uniform(seed, position) for position in range(DRAWS)]
+    tokens = draw(logits.expand(DRAWS, -1), [sampling] * DRAWS, numbers)
+    return torch.bincount(torch.tensor(tokens), minlength=logits.shape[0]).tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
@@ -117,11 +116,33 @@ def test_filters_of_a_large_vocabulary(fields: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4 * sampler.CANDIDATES, generator=generator)
     kept = warped(logits, fields) > 0
-    drawn = {draw(logits, params(**fields), i / 500) for i in range(500)}
+    numbers = [i / 200 for i in range(200)] + [1.0 - 2**-53]
+    drawn = draw(logits.expand(201, -1), [params(**fields)] * 201, numbers)
     assert all(kept[token] for token in drawn)
-    edge = draw(logits, params(**fields), 1.0 - 2**-53)
+    edge = drawn[-1]
     least = int(logits.masked_fill(~kept, math.inf).argmin())
     assert edge == least, "the last survivor is reached at the end of the unit interval"
+
+
+def test_rows_are_drawn_as_if_alone() -> None:
+    """Every mixture of filters at once, with bfloat16-like ties, equals one row at a time."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(40, 3 * sampler.CANDIDATES, generator=generator).bfloat16().float()
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"top_k": 7},
+        {"top_p": 0.5},
+        {"top_p": 0.999},
+        {"top_k": sampler.CANDIDATES, "top_p": 0.9},
+        {"top_k": 2000},
+        {"top_k": 100_000, "top_p": 0.8},
+        {"min_p": 0.3},
+        {"min_p": 0.001, "top_p": 0.7, "temperature": 0.4},
+    ]
+    sampling = [params(**kinds[i % len(kinds)]) for i in range(40)]
+    numbers = [uniform(5, i) for i in range(40)]
+    alone = [draw(logits[i : i + 1], [sampling[i]], [numbers[i]])[0] for i in range(40)]
+    assert draw(logits, sampling, numbers) == alone
 
 
 def test_repetition_penalty_equals_transformers() -> None:
