@@ -88,7 +88,17 @@ class Answer:
             raise as_api_error(error) from error
         check_news(news)
         response = web.StreamResponse(headers=SSE_HEADERS)
-        await response.prepare(request)
+        try:
+            await response.prepare(request)
+            await self._relay(response, watch, news)
+        except ConnectionError:
+            # The client left between two writes; there is nobody to tell.
+            log.debug("client gone mid-stream")
+        return response
+
+    async def _relay(
+        self, response: web.StreamResponse, watch: Watch, news: Sequence[tuple[int, Delta]]
+    ) -> None:
         data = self._shape.opening(self._asked.sampling.n * len(self._prompts), self._running())
         try:
             while not watch.done:
@@ -103,13 +113,12 @@ class Answer:
             data = render.event(error.payload())
         except (RequestError, EngineDeadError) as error:
             data = render.event(as_api_error(error).payload())
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             raise
         except Exception:
             log.exception("a stream failed")
             data = render.event(ApiError(500, "Internal error.").payload())
         await response.write_eof(data)
-        return response
 
     def _events(self, news: Sequence[tuple[int, Delta]]) -> bytes:
         usage = self._running()

@@ -78,7 +78,8 @@ def _outermost(service: Service) -> Callable[..., Awaitable[web.StreamResponse]]
         except web.HTTPException as error:
             return _as_response(_from_http(request, error, service.policy.max_request_bytes))
         except ConnectionError:
-            raise
+            # Nobody reads this; the status is for the access log (as nginx has it).
+            return web.Response(status=499)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             return _as_response(ApiError(500, "Internal error."))

@@ -12,9 +12,10 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import uvloop
@@ -23,16 +24,23 @@ from engine.args import OPTIONS, ServeArgs, ServeCommand, serve_args
 from engine.config import ConfigError, EngineConfig, ModelConfig
 from engine.loop import AsyncEngine
 from engine.metrics import VllmMetrics
+from engine.request import EngineRequest, SamplingParams
 from engine.server.chat import TemplateError, load_chat_template
 from engine.server.lifecycle import Lifecycle, address_of, bind
 from engine.server.model import Policy, ServedModel, load_tokenizer
 from engine.server.protocol import Defaults, Limits
 from engine.server.routes import Service
 
+if TYPE_CHECKING:
+    from engine.core import EngineCore
+
 log = logging.getLogger("engine.server")
 
 # What the bundled checkpoint is called when no --served-model-name is given.
 BUNDLED_NAME: Final = "warmpath-demo"
+
+_WARM_UP_TOKENS: Final = 64
+_WARM_UP_CHOICES: Final = 8
 
 _FLAG_OF: Final = {
     "model": "MODEL",
@@ -136,6 +144,7 @@ def _service(prepared: _Prepared) -> Service:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     core = EngineCore(config)
+    warm_up(core, config)
     served = ServedModel(
         names=prepared.names,
         root=args.model or BUNDLED_NAME,
@@ -176,6 +185,29 @@ def _service(prepared: _Prepared) -> Service:
         max_request_bytes=args.max_request_bytes,
     )
     return Service(engine, served, policy)
+
+
+def warm_up(core: EngineCore, config: EngineConfig) -> None:
+    """Run a small batch once, so that no client pays for what the first steps set up.
+
+    Raises `ConfigError` when the model cannot make a step at all.
+    """
+    size = min(_WARM_UP_TOKENS, core.max_model_len - 1)
+    choices = min(_WARM_UP_CHOICES, config.max_num_seqs)
+    tokens = min(4, core.max_model_len - size)
+    sampling = SamplingParams(n=choices, max_tokens=tokens, ignore_eos=True, seed=0)
+    prompt = [token % config.model.vocab_size for token in range(size)]
+    request = EngineRequest(
+        request_id="warm-up",
+        prompt_token_ids=prompt,
+        sampling=sampling,
+        arrival=0.0,
+    )
+    core.add(request)
+    while core.has_work():
+        if any(output.finish_reason == "error" for output in core.step(time.monotonic())):
+            raise ConfigError("the model failed in its first step, see the log", param="model")
+    core.reset_prefix_cache()
 
 
 def run(args: ServeArgs) -> int:

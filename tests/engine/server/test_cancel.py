@@ -4,12 +4,14 @@ The gate decides when the core may make a step, so "within one step" is counted,
 """
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import openai
 import pytest
+from aiohttp import web
 
 from tests.engine.server.serving import Running, serving
 
@@ -19,6 +21,14 @@ BODY: dict[str, Any] = {
     "max_tokens": 300,
     "extra_body": {"ignore_eos": True},
 }
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_blamed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A client that leaves is no error of the server: nothing is logged as one."""
+    yield
+    blamed = [r for r in caplog.records if r.name.startswith("aiohttp") and r.levelname == "ERROR"]
+    assert not blamed
 
 
 async def freed_by_one_step(server: Running) -> None:
@@ -169,3 +179,20 @@ async def test_a_stream_that_fails_midway_has_no_done(checkpoint: Path) -> None:
             rest = await response.content.read()
             assert b'data: {"error":{"message":"the engine failed' in rest
             assert b"[DONE]" not in rest
+
+
+async def test_a_write_that_finds_the_client_gone(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(self: web.StreamResponse, data: bytes) -> None:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(web.StreamResponse, "write", gone)
+    async with (
+        serving(checkpoint) as server,
+        aiohttp.ClientSession(base_url=server.url) as http,
+    ):
+        body = {"prompt": "hello", "stream": True, "ignore_eos": True, "max_tokens": 400}
+        async with http.post("/v1/completions", json=body) as response:
+            assert await response.content.read() == b""
+        await server.until(server.settled)
