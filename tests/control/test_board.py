@@ -109,7 +109,7 @@ class TestSlots:
     def test_a_full_board_says_so_and_stays_as_it_was(self):
         table = SlotTable(2, lambda row: True)
         rows = table.assign(["a", "b"])
-        with pytest.raises(BoardFull, match="3 endpoints and clusters .* 2 rows"):
+        with pytest.raises(BoardFull, match=r"3 endpoints and clusters .* 2 rows"):
             table.assign(["a", "b", "c"])
         assert table.assign(["a", "b"]) == rows
 

@@ -89,7 +89,7 @@ async def test_a_message_too_large_to_send_is_refused(monkeypatch):
 
 async def test_a_peer_that_does_not_read_is_cut_off(monkeypatch):
     monkeypatch.setattr(channel_module, "MAX_BACKLOG", 500_000)
-    recipient, receiving, sending = await pair()
+    _, receiving, sending = await pair()
     receiving._transport.pause_reading()
     for _ in range(20):
         sending.send(MESSAGES[0])

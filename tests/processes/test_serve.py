@@ -8,6 +8,7 @@ import socket
 
 import aiohttp
 import pytest
+
 from tests.processes.router_process import SLOW, configuration, emulator, launched, serving, until
 
 
@@ -66,15 +67,23 @@ async def test_streams_that_outlast_the_drain_end_with_an_error_event(tmp_path):
         async with serving(tmp_path, text) as router, router.chat(1000, stream=True) as stream:
             await stream.content.readany()
             router.signal(signal.SIGTERM)
-            body = b""
-            with pytest.raises(aiohttp.ClientPayloadError):
-                while piece := await stream.content.readany():
-                    body += piece
+            body = await cut(stream)
             assert b"[DONE]" not in body
             last = body.strip().rpartition(b"data: ")[2]
             assert "shutting down" in json.loads(last)["error"]["message"]
             assert await router.ended() == 0
             await until(lambda: a.requests.active == 0)
+
+
+async def cut(stream: aiohttp.ClientResponse) -> bytes:
+    """What comes of a stream that must not end properly."""
+    body = b""
+    try:
+        while piece := await stream.content.readany():
+            body += piece
+    except aiohttp.ClientPayloadError:
+        return body
+    raise AssertionError("the stream ended as if it were complete")
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
@@ -93,14 +102,17 @@ async def test_a_second_signal_ends_it_now(tmp_path, second):
 
 
 async def test_idle_connections_do_not_hold_up_the_end(tmp_path):
-    async with emulator("a") as a, serving(tmp_path, configuration(a.address)) as router:
-        async with aiohttp.ClientSession() as session:
-            for _ in range(3):
-                async with session.get(f"{router.api}/health") as answer:
-                    await answer.read()
-            assert await router.metric("warmpath_draining") == 0
-            router.signal(signal.SIGINT)
-            assert await router.ended(8) == 0
+    async with (
+        emulator("a") as a,
+        serving(tmp_path, configuration(a.address)) as router,
+        aiohttp.ClientSession() as session,
+    ):
+        for _ in range(3):
+            async with session.get(f"{router.api}/health") as answer:
+                await answer.read()
+        assert await router.metric("warmpath_draining") == 0
+        router.signal(signal.SIGINT)
+        assert await router.ended(8) == 0
 
 
 async def test_workers_end_when_control_is_killed(tmp_path):
