@@ -42,7 +42,7 @@ def record_of(relay: "Relay", exchange: Exchange, now: float) -> ExchangeRecord:
     """The record of an exchange that has just ended."""
     request, route, traffic = exchange.request, exchange.route, exchange.traffic
     prompt = completion = cached = None
-    if relay.usage_body:
+    if relay.reply is not None and relay.reply.tells_usage:
         prompt, completion, cached = usage(relay.downstream.tail)
     arrived = relay.arrived
     head_at, first_body_at = exchange.head_at, relay.first_body_at

@@ -335,9 +335,6 @@ class Downstream(asyncio.Protocol, Timed):
         """Whether the connection can be used again after the answer to ``relay``."""
         return relay.whole and relay.head.keep_alive and not self._server.draining
 
-    def write(self, data: bytes) -> None:
-        self.transport.write(data)
-
     def request_over(self, relay: Relay) -> None:
         """The answer has been written, as far as it goes."""
         self.relay = None
@@ -346,7 +343,7 @@ class Downstream(asyncio.Protocol, Timed):
             return
         if not relay.whole:
             self._linger()
-        elif relay.desynchronised:
+        elif relay.closes:
             self.close()
         else:
             self._next()

@@ -16,7 +16,9 @@ import msgspec
 import xxhash
 
 from router.core import errors
+from router.core.model import LlmRequest
 from router.proxy import forms, scan
+from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
 
 WHOLE = 16 * 1024
@@ -65,6 +67,24 @@ class _Request(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Request).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> LlmRequest:
+    """What the core is told of a request."""
+    return LlmRequest(
+        id=head.request_id.decode("ascii"),
+        method=head.method.decode("ascii"),
+        path=head.path,
+        headers=tuple(head.fields),
+        authority=(head.authority or b"").decode("latin-1"),
+        client=client,
+        model=seen.model,
+        stream=seen.stream,
+        max_tokens=seen.max_tokens,
+        user=seen.user,
+        prefix_hash=seen.prefix_hash,
+        body_bytes=body_bytes,
+    )
 
 
 def peek(body: bytes, kind: Body, content_type: bytes) -> Peek:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from router.core import errors, events
 from router.core.events import Stage
 from router.core.exchange import Exchange, State
-from router.core.model import LlmRequest
-from router.proxy import peek, respond, truncation
+from router.proxy import peek, respond
 from router.proxy.accounting import record_of
-from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
+from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.headers import RequestHead, ResponseHead
 from router.proxy.paths import Body
+from router.proxy.reply import Reply, bodiless
 from router.proxy.timers import NEVER
 from router.proxy.upstream import Upstream
 
@@ -35,19 +35,17 @@ class Relay:
         exchange: None until the request is known well enough to be routed.
         whole: the request has been read to its end.
         uploaded: the request has been written to the engine to its end.
-        started: the response head has been written to the client.
-        desynchronised: the client's connection must not be used again.
+        reply: the response as it goes to the client; None until its head has been written.
+        closes: the client's connection must not be used again.
         idle: the route's idle time-out while a response flows; NEVER if it has none.
     """
 
     __slots__ = (
-        "_decoder",
         "_held",
         "_kind",
         "_mended",
         "_pieces",
         "_protocol_error",
-        "_rechunk",
         "_refusal",
         "_server",
         "_stage",
@@ -58,17 +56,15 @@ class Relay:
         "bytes_in",
         "bytes_out",
         "chunks",
-        "desynchronised",
+        "closes",
         "downstream",
         "exchange",
         "first_body_at",
         "head",
         "idle",
-        "response",
-        "started",
+        "reply",
         "uploaded",
         "upstream",
-        "usage_body",
         "whole",
     )
 
@@ -95,15 +91,11 @@ class Relay:
         self.chunks = 0
         self.whole = False
         self.uploaded = False
-        self.started = False
-        self.desynchronised = False
-        self.response: ResponseHead | None = None
+        self.closes = False
+        self.reply: Reply | None = None
         self.first_body_at: float | None = None
         self.idle = NEVER
-        self.usage_body = False
         self._upload_chunked = False
-        self._rechunk = False
-        self._decoder: ChunkedDecoder | None = None
         self._mended = False
         self._protocol_error = False
         self._refusal: errors.RouterError | None = None
@@ -166,21 +158,8 @@ class Relay:
             self._route(seen, self._server.clock())
 
     def _route(self, seen: peek.Peek, now: float) -> None:
-        head, server = self.head, self._server
-        request = LlmRequest(
-            id=head.request_id.decode("ascii"),
-            method=head.method.decode("ascii"),
-            path=head.path,
-            headers=tuple(head.fields),
-            authority=(head.authority or b"").decode("latin-1"),
-            client=self.downstream.peer,
-            model=seen.model,
-            stream=seen.stream,
-            max_tokens=seen.max_tokens,
-            user=seen.user,
-            prefix_hash=seen.prefix_hash,
-            body_bytes=self.bytes_in,
-        )
+        server = self._server
+        request = peek.described(self.head, seen, self.downstream.peer, self.bytes_in)
         self.exchange = exchange = server.director.begin(request, now)
         server.relays[exchange.serial] = self
         if exchange.route is not None and exchange.route.timeouts.total:
@@ -295,96 +274,60 @@ class Relay:
     # --- the response -------------------------------------------------------------------------
 
     def bodiless(self, head: ResponseHead) -> bool:
-        return self.head.method == b"HEAD" or head.status in (204, 304)
+        return bodiless(self.head, head)
 
     def response_began(self, upstream: Upstream, head: ResponseHead, data: bytes) -> None:
         """The head, with what came of the body in the same read."""
-        exchange = self.exchange
+        exchange, downstream = self.exchange, self.downstream
         assert exchange is not None and exchange.route is not None
         now = self._server.clock()
         self.feed(events.Head(head.status), now)
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
-        self.response = head
-        self.started = True
         self._let_go()
-        self.idle = exchange.route.timeouts.idle or NEVER
-        self._arm(Stage.IDLE, exchange.route.timeouts.idle, now)
-        self.usage_body = head.event_stream or head.content_type.startswith(b"application/json")
-        buffers = [self._response_head(head)]
+        extra = self._decision() if self._server.limits.expose_decision else []
+        self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
+        self.closes = not reply.keep_alive
+        idle = exchange.route.timeouts.idle
+        self.idle = idle or NEVER
+        self._arm(Stage.IDLE, idle, now)
         if data:
             self.first_body_at = now
             self.chunks = 1
-            if self._decoder is not None or self._rechunk:
-                buffers += self._reframed(data)
-            else:
-                buffers.append(data)
             self._keep_tail(data)
-        if len(buffers) == 1:
-            self.downstream.write(buffers[0])
+            data = reply.head + (data if reply.verbatim else reply.reframe(data))
         else:
-            self.downstream.write(b"".join(buffers))
-        self.bytes_out += sum(map(len, buffers))
-        if self.downstream.write_paused:
+            data = reply.head
+        self.bytes_out = len(data)
+        downstream.transport.write(data)
+        if downstream.write_paused:
             self.client_blocked()
 
-    def _response_head(self, head: ResponseHead) -> bytes:
-        """Settle how the response is framed for this client, and write its head."""
-        lines = head.lines
-        request = self.head
-        keep_alive = self.downstream.may_keep_alive(self)
-        if self.bodiless(head):
-            if head.length is not None and head.status != 204:
-                lines.append(b"content-length: %d" % head.length)
-        elif head.length is not None:
-            lines.append(b"content-length: %d" % head.length)
-        elif request.http11:
-            lines.append(b"transfer-encoding: chunked")
-            self._rechunk = not head.chunked
-        else:
-            self._decoder = ChunkedDecoder() if head.chunked else None
-            keep_alive = False
-        if not keep_alive:
-            self.desynchronised = True
-            lines.append(b"connection: close")
-        elif not request.http11:
-            lines.append(b"connection: keep-alive")
-        if self._server.limits.expose_decision:
-            self._expose(lines)
-        lines.append(b"x-request-id: %b\r\n\r\n" % request.request_id)
-        return b"\r\n".join(lines)
-
-    def _expose(self, lines: list[bytes]) -> None:
+    def _decision(self) -> list[bytes]:
         exchange = self.exchange
         assert exchange is not None and exchange.lease is not None
         address = exchange.lease.host.endpoint.address
-        lines.append(b"x-warmpath-endpoint: " + address.encode("ascii", "replace"))
-        lines.append(b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"))
+        return [
+            b"x-warmpath-endpoint: " + address.encode("ascii", "replace"),
+            b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"),
+        ]
 
     def body(self, data: bytes) -> None:
         """One read of the response body, in the engine's framing, already checked."""
-        downstream = self.downstream
-        self.chunks += 1
-        if self._decoder is None and not self._rechunk:
-            downstream.transport.write(data)
-            self.bytes_out += len(data)
-        else:
-            for piece in self._reframed(data):
-                downstream.transport.write(piece)
-                self.bytes_out += len(piece)
+        downstream, reply = self.downstream, self.reply
+        assert reply is not None
         now = self._server.clock()
-        deadline = now + self.idle
-        downstream.deadline = deadline if deadline < self._total_deadline else self._total_deadline
         if self.first_body_at is None:
             self.first_body_at = now
-        if self.usage_body:
+        self.chunks += 1
+        if reply.tells_usage:
             self._keep_tail(data)
-
-    def _reframed(self, data: bytes) -> list[bytes]:
-        if self._rechunk:
-            return [chunk(data)]
-        assert self._decoder is not None
-        return self._decoder.feed(data)
+        if not reply.verbatim:
+            data = reply.reframe(data)
+        self.bytes_out += len(data)
+        downstream.transport.write(data)
+        deadline = now + self.idle
+        downstream.deadline = deadline if deadline < self._total_deadline else self._total_deadline
 
     def _keep_tail(self, data: bytes) -> None:
         self.downstream.tail.append(data if len(data) <= TAIL else data[-TAIL:])
@@ -392,8 +335,8 @@ class Relay:
     def response_ended(self, upstream: Upstream) -> None:
         """The response is complete; the engine's connection is no longer ours."""
         self.upstream = None
-        if self._rechunk:
-            self.downstream.write(LAST_CHUNK)
+        if self.reply is not None and self.reply.last:
+            self.downstream.transport.write(self.reply.last)
         self.feed(events.COMPLETE, self._server.clock())
 
     def upstream_lost(self, upstream: Upstream, protocol: bool) -> None:
@@ -415,26 +358,20 @@ class Relay:
 
     def _break_off(self, error: errors.RouterError) -> None:
         """End a response that cannot be completed so that nobody takes it for complete."""
-        response, downstream = self.response, self.downstream
-        assert response is not None
-        self.desynchronised = True
-        if response.event_stream and not self.bodiless(response) and not self._protocol_error:
-            event = respond.error_event(error)
-            if self._rechunk:
-                event = chunk(event)
-            elif self.head.http11 and response.chunked:
-                assert self.upstream is not None
-                event = truncation.close_chunk(self.upstream, downstream.tail, event)
-            elif response.length is not None:
-                event = b""  # nothing may follow what was announced
-            downstream.write(event)
+        reply, downstream = self.reply, self.downstream
+        assert reply is not None
+        self.closes = True
+        upstream = None if self._protocol_error else self.upstream
+        last = reply.broken_off(error, upstream, downstream.tail)
+        if last:
+            downstream.transport.write(last)
 
     def _answer(self, error: errors.RouterError) -> None:
         """The exchange was refused before a response head was sent."""
         request = self.head
         close = not self.downstream.may_keep_alive(self)
-        self.desynchronised = close
-        self.downstream.write(
+        self.closes = close
+        self.downstream.transport.write(
             respond.error_answer(
                 error,
                 request_id=request.request_id,
@@ -449,7 +386,7 @@ class Relay:
         if self.exchange is None:
             self._let_go()
             self.downstream.refuse(error, self.head)
-        elif self.started:
+        elif self.reply is not None:
             self.client_gone()
             self.downstream.abort()
         else:
@@ -503,11 +440,19 @@ class Relay:
             self.feed(events.TimedOut(stage), now)
 
     def client_blocked(self) -> None:
-        if self.started and self.upstream is not None and self.upstream.transport is not None:
+        if (
+            self.reply is not None
+            and self.upstream is not None
+            and self.upstream.transport is not None
+        ):
             self.upstream.transport.pause_reading()
 
     def client_unblocked(self) -> None:
-        if self.started and self.upstream is not None and self.upstream.transport is not None:
+        if (
+            self.reply is not None
+            and self.upstream is not None
+            and self.upstream.transport is not None
+        ):
             self.upstream.transport.resume_reading()
             self._arm(Stage.IDLE, 0 if self.idle == NEVER else self.idle, self._server.clock())
 

@@ -162,6 +162,14 @@ class Upstream(asyncio.Protocol, Timed):
         if self.transport is not None:
             self.transport.write(data)
 
+    def pause_reading(self) -> None:
+        if self.transport is not None and self.transport.is_reading():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
+
     def missing_of_chunk(self, limit: int) -> int | None:
         """Bytes of data that the present chunk lacks, 0 between chunks; see ``truncation``.
 
@@ -242,9 +250,11 @@ class Upstream(asyncio.Protocol, Timed):
             self.complete = False
         bodiless = self.relay.bodiless(head)
         if bodiless:
-            # llhttp does not know that the request was HEAD.
-            self._parser = None
-            self.complete = True
+            self._left = 0
+            if not self.complete:  # llhttp does not know that the request was HEAD
+                self._keep_alive = self._parser.should_keep_alive()
+                self._parser = None
+                self.complete = True
         elif head.chunked:
             self._left = -1
         elif head.length is not None:
@@ -292,12 +302,12 @@ class Upstream(asyncio.Protocol, Timed):
     def _end(self, last: bytes) -> None:
         """The response is complete: keep the connection if both sides are in step."""
         relay, self.relay = self.relay, None
-        parser = self._parser
         assert relay is not None
-        keep = parser is not None and self._keep_alive and relay.uploaded
-        if self._left < 0 and not last.endswith(LAST_CHUNK) and parser is not None:
+        keep = self._keep_alive and relay.uploaded
+        if self._left < 0 and not last.endswith(LAST_CHUNK):
             # Trailers, or line ends after them that llhttp skips: nobody may be out of step.
-            relay.desynchronised = keep = False
+            relay.closes = True
+            keep = False
         self._keep(keep)
         relay.response_ended(self)
 
@@ -306,9 +316,7 @@ class Upstream(asyncio.Protocol, Timed):
             self.close()
             return
         self.reused = True
-        assert self.transport is not None
-        if not self.transport.is_reading():
-            self.transport.resume_reading()
+        self.resume_reading()
         self._server.wheel.set(self, self._server.clock() + IDLE_TIMEOUT)
 
     def __repr__(self) -> str:

@@ -1,0 +1,104 @@
+"""How one response goes on to its client: its head, and what becomes of its framing.
+
+Chunks and lengths pass as they are. What ends with the engine's connection is chunked anew; for
+HTTP/1.0 chunks are taken apart, and the end of the connection is the end of the body.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from router.core import errors
+from router.proxy import respond, truncation
+from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
+from router.proxy.headers import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from router.proxy.upstream import Upstream
+
+
+class Reply:
+    """
+    Args:
+        keep_alive: the client's connection could be used again.
+        extra: header lines to add, without CRLF.
+
+    Attributes:
+        keep_alive: it can, this response's framing being what it is.
+        head: for the client.
+        verbatim: reads pass as they are; otherwise through ``reframe``.
+        last: to be written when the response is complete.
+        tells_usage: the body may end with a ``usage`` object.
+    """
+
+    __slots__ = ("_decoder", "_response", "head", "keep_alive", "last", "tells_usage", "verbatim")
+
+    def __init__(
+        self, response: ResponseHead, request: RequestHead, keep_alive: bool, extra: list[bytes]
+    ) -> None:
+        self._response = response
+        self._decoder: ChunkedDecoder | None = None
+        self.verbatim = True
+        self.last = b""
+        lines = response.lines
+        if bodiless(request, response):
+            if response.length is not None and response.status != 204:
+                lines.append(b"content-length: %d" % response.length)
+        elif response.length is not None:
+            lines.append(b"content-length: %d" % response.length)
+        elif request.http11:
+            lines.append(b"transfer-encoding: chunked")
+            if not response.chunked:
+                self.verbatim = False
+                self.last = LAST_CHUNK
+        else:
+            keep_alive = False
+            if response.chunked:
+                self.verbatim = False
+                self._decoder = ChunkedDecoder()
+        self.keep_alive = keep_alive
+        if not keep_alive:
+            lines.append(b"connection: close")
+        elif not request.http11:
+            lines.append(b"connection: keep-alive")
+        if extra:
+            lines += extra
+        lines.append(b"x-request-id: %b\r\n\r\n" % request.request_id)
+        self.head = b"\r\n".join(lines)
+        self.tells_usage = response.event_stream or response.content_type[:16] == _JSON
+
+    def reframe(self, data: bytes) -> bytes:
+        """One read of the engine's, in the client's framing."""
+        if self._decoder is not None:
+            return b"".join(self._decoder.feed(data))
+        return chunk(data)
+
+    def broken_off(
+        self, error: errors.RouterError, upstream: "Upstream | None", tail: deque[bytes]
+    ) -> bytes:
+        """What to write last, so that nobody takes the response for complete.
+
+        Args:
+            upstream: the engine's connection if its parser can still be asked where the response
+                stopped; None if the engine broke the protocol.
+            tail: the last reads that were passed on.
+        """
+        response = self._response
+        if not response.event_stream or response.length is not None or upstream is None:
+            return b""
+        event = respond.error_event(error)
+        if self.last:
+            return chunk(event)
+        if self._decoder is not None or upstream.until_close:
+            return event
+        return truncation.close_chunk(upstream, tail, event)
+
+    def __repr__(self) -> str:
+        return f"<Reply {self._response.status} verbatim={self.verbatim} keep={self.keep_alive}>"
+
+
+_JSON = b"application/json"
+
+
+def bodiless(request: RequestHead, response: ResponseHead) -> bool:
+    """Whether this response has no body, whatever its head says."""
+    return request.method == b"HEAD" or response.status in (204, 304)
