@@ -161,8 +161,12 @@ class Downstream(asyncio.Protocol, Timed):
 
     def expired(self, now: float) -> None:
         relay = self.relay
-        if relay is not None and relay.exchange is not None and self.phase is not _BODY:
-            relay.expired(now)
+        if (
+            relay is not None
+            and relay.exchange is not None
+            and (self.phase is not _BODY or not self._reading)
+        ):
+            relay.expired(now)  # also when it is the engine that does not take the body
         elif self.phase is _BODY:
             limit = self._server.limits.body_timeout
             error = errors.RequestTimeout(f"no bytes of the request body for {limit:g} s")

@@ -73,8 +73,8 @@ def error_answer(
 ) -> bytes:
     """The response that tells a client of ``error``, with Retry-After and Allow where due."""
     extra = b""
-    if error.retry_after is not None:
-        extra = b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after))
+    if error.retry_after is not None or error.status == 503:
+        extra = b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 0))
     if isinstance(error, errors.MethodNotAllowed):
         extra += b"allow: " + ", ".join(error.allow).encode() + b"\r\n"
     return answer(

@@ -186,6 +186,7 @@ class Rig:
         self.engines: list[Engine] = []
         self.clients: list[Client] = []
         self.ports: list[int] = []
+        self.processes: list[asyncio.subprocess.Process] = []
         self.timeouts = Timeouts()
         self.retry = RetryPolicy()
         self.breaker = CircuitBreaker()
@@ -249,6 +250,15 @@ class Rig:
         await client.send(chat(body, **headers))
         return await client.response()
 
+    def states(self) -> list[object]:
+        return [request["state"] for request in self.server.requests()]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait, at most a second, for something to become true."""
+        async with asyncio.timeout(1):
+            while not condition():
+                await asyncio.sleep(0.002)
+
     async def settled(self) -> None:
         """Wait until nothing is in flight, and check that nothing leaked."""
         async with asyncio.timeout(3):
@@ -267,6 +277,9 @@ class Rig:
         return connection
 
     async def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            await process.wait()
         for client in self.clients:
             client.writer.transport.abort()
         await self.server.close()
