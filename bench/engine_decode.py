@@ -218,7 +218,7 @@ def table(report: dict[str, Any]) -> str:
         "",
         *decode_table(report["decode"]),
         "",
-        "Random tiny Llama (1.3 M parameters), float32, prompts of 64 tokens, "
+        "Random tiny Llama (1.2 M parameters), float32, prompts of 64 tokens, "
         f"{report['tiny_steps']} decode steps:",
         "",
         *decode_table(report["tiny"]),

@@ -9,6 +9,10 @@ FIRST_CHUNK = 256
 SMALLEST_CHUNK = 16
 """Below this a step's fixed cost outweighs its prompt tokens; the limit gives way instead."""
 
+IDLE_STRETCH = 4
+"""With no stream to hold up, a longer step only delays the next arrival or abort, while larger
+chunks read the weights less often."""
+
 WEIGHT = 0.3
 
 
@@ -38,7 +42,7 @@ class StepPacer:
             return self._ceiling
         if self._token_seconds is None:
             return min(FIRST_CHUNK, self._ceiling)
-        left = self._limit - (self._decode_seconds if decoding else 0.0)
+        left = self._limit - self._decode_seconds if decoding else IDLE_STRETCH * self._limit
         if self._token_seconds <= 0.0:
             return self._ceiling
         chunk = int(max(left, 0.0) / self._token_seconds)
