@@ -212,9 +212,10 @@ class TextStream:
         if not may_stop:
             self._held = ""
             return text
-        found = [(at, stop) for stop in self._stop if (at := text.find(stop)) >= 0]
+        found = [(at + len(s), at, s) for s in self._stop if (at := text.find(s)) >= 0]
         if found:
-            at, stop = min(found, key=lambda match: match[0])
+            # The one that is complete first, so that the grouping of tokens makes no difference.
+            _, at, stop = min(found)
             self.stopped, self._held = stop, ""
             return text[: at + len(stop)] if self._include_stop else text[:at]
         keep = self._unsettled(text)

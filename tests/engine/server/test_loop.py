@@ -166,6 +166,16 @@ async def test_a_stop_string_aborts_its_choice_only() -> None:
     assert set(core.aborted) == {("r", 0), ("r", 1)}
 
 
+async def test_stop_strings_wait_for_min_tokens() -> None:
+    engine = make(ScriptedCore())
+    engine.start()
+    request = ask("r", max_tokens=50, min_tokens=10)
+    generation = engine.submit(request, TextOptions(stop=("aaa",)))
+    news = await Watch([generation]).finished()
+    assert [(delta.text, delta.stop_reason) for _, delta in news] == [("a" * 10, "aaa")]
+    await engine.stop()
+
+
 async def test_a_refused_request_fails_alone() -> None:
     engine = make(ScriptedCore())
     engine.start()
