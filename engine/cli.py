@@ -28,9 +28,30 @@ class LazyGroup(click.Group):
         if target is None:
             return None
         module, _, name = target.partition(":")
-        command = getattr(importlib.import_module(module), name)
+        try:
+            command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            return _missing(cmd_name, error)
         assert isinstance(command, click.Command)
         return command
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> click.Command:
+    """Stands in for a command whose libraries are not installed; says so when it is run."""
+
+    def explain(**_: object) -> None:
+        raise click.UsageError(
+            f"`{command}` needs the package {error.name}, which is not installed: "
+            "pip install 'warmpath[engine]'"
+        )
+
+    return click.Command(
+        command,
+        callback=explain,
+        short_help="Needs the engine extra, which is not installed.",
+        context_settings={"ignore_unknown_options": True},
+        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
+    )
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

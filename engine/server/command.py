@@ -220,6 +220,11 @@ def run(args: ServeArgs) -> int:
         prepared = _Prepared(args)
         with bind(args.host, args.port, args.uds) as listener:
             return _serve_on(listener, prepared)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"`serve` needs the package {error.name}, which is not installed: "
+            "pip install 'warmpath[engine]'"
+        ) from error
     except ConfigError as error:
         param = error.param or "model"
         flag = _FLAG_OF.get(param, "--" + param.replace("_", "-"))

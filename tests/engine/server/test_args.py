@@ -181,3 +181,18 @@ def test_help_needs_neither_torch_nor_a_model() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("missing", ["tokenizers", "torch"])
+def test_without_the_engine_extra_the_error_says_how_to_get_it(missing: str) -> None:
+    program = (
+        "import sys\n"
+        f"sys.modules['{missing}'] = None\n"
+        "from click.testing import CliRunner\n"
+        "from engine.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
+        "result = CliRunner().invoke(main, ['serve', '--port', '0'])\n"
+        "assert result.exit_code == 2, result.output\n"
+        "assert 'warmpath[engine]' in result.output, result.output\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -80,7 +80,7 @@ def test_a_template_renders_as_in_transformers(
     assert template.render(HISTORY, add_generation_prompt=prompt, kwargs=kwargs) == expected[0]
 
 
-@pytest.mark.parametrize("final", ["The rou", " The rou ", "Yes. "])
+@pytest.mark.parametrize("final", ["The rou", " The rou ", "Yes. ", "Be brief."])
 def test_an_open_last_message_ends_the_prompt(final: str) -> None:
     template = ChatTemplate(TEMPLATE, special_tokens={})
     messages = [*HISTORY, {"role": "assistant", "content": final}]
