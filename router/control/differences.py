@@ -1,7 +1,7 @@
 """What a reload changes, in lines that a person reads in the log.
 
 Works on the plain form of two configurations with secrets hidden. Items of a list that have a
-name (or an address) are told apart by it, so that one inserted cluster is one line.
+name (or an address or cluster) are told apart by it, so that one inserted cluster is one line.
 """
 
 from typing import Any
@@ -43,12 +43,12 @@ def _parts(value: Any) -> dict[str, Any] | None:
     """The value as named parts; None for a scalar or a list without names."""
     if isinstance(value, dict):
         return {str(key): part for key, part in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         named: dict[str, Any] = {}
         for item in value:
             name = None
             if isinstance(item, dict):
-                name = item.get("name") or item.get("address")
+                name = item.get("name") or item.get("address") or item.get("cluster")
             if not isinstance(name, str) or f"[{name}]" in named:
                 return None
             named[f"[{name}]"] = item
