@@ -11,6 +11,7 @@ from router.telemetry.counting import CountingRecorder, Distribution
 from router.telemetry.metrics import BY_NAME, CATALOGUE
 from router.telemetry.page import MetricsPage
 from router.telemetry.record import ExchangeRecord
+from router.telemetry.reference import reference
 from router.telemetry.totals import Totals
 
 
@@ -181,3 +182,6 @@ class TestCatalogue:
 
     def test_names_are_unique(self):
         assert len(BY_NAME) == len(CATALOGUE)
+
+    def test_the_reference_is_up_to_date(self, root):
+        assert (root / "docs" / "metrics.md").read_text() == reference()
