@@ -76,6 +76,8 @@ class Target:
         self.opened = 0
         self.issued = 0
         self.tasks: set[asyncio.Task[None]] = set()
+        # The loop holds no reference to a connection that is neither read nor written.
+        self.clients: set[Client] = set()
         self.request = _request_bytes(address, options)
 
     async def open(self) -> Client:
@@ -129,6 +131,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.target.clients.add(self)
 
     def send(self) -> None:
         """Start the next request."""
@@ -156,6 +159,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self.target.clients.discard(self)
         if self.busy:
             self.target.failed(f"cut: {type(exc).__name__ if exc else 'closed'}")
         if not (self.target.options.workload == "requests" and self.target.options.rate):

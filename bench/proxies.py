@@ -8,6 +8,7 @@ microseconds.  Proxies share one core, engines and load generator another.  CPU 
 of a proxy with all its threads and children between two moments, divided by the checked answers
 (or token chunks) of the same span.  The works:
 
+    idle     nothing to do but each proxy's own probes and timers
     small    1000 req/s of about 500 bytes each
     prompts  100 req/s of 128 KB each
     ttft     one stream after the other on one connection, proxies in turn, against going direct
@@ -180,6 +181,7 @@ def run(chosen: list[Peer], *, quick: bool) -> dict[str, Any]:
     with world(chosen, []) as (running, missing):
         results["missing"] = missing
         proxies = running[1:]
+        results["idle"] = _idle(proxies, 3.0)
         results["small"] = measure(proxies, "requests", ["--rate", "1000", *span])
         big = ["--rate", "100", "--body", "128000", *span]
         results["prompts"] = measure(proxies, "requests", big)
@@ -190,6 +192,16 @@ def run(chosen: list[Peer], *, quick: bool) -> dict[str, Any]:
     with world(chosen, ["--chunk-size", "14000"]) as (running, _):
         results["stalled"] = _stalled(running[1:], "4" if quick else "8")
     return results
+
+
+def _idle(running: list[Running], seconds: float) -> dict[str, dict[str, Any]]:
+    before = {r.name: cpu_seconds(r.process.pid) for r in running if r.process}
+    time.sleep(seconds)
+    return {
+        r.name: {"cpu_ms_per_s": (cpu_seconds(r.process.pid) - before[r.name]) / seconds * 1e3}
+        for r in running
+        if r.process
+    }
 
 
 def _stalled(running: list[Running], seconds: str) -> dict[str, dict[str, Any]]:
@@ -223,14 +235,15 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, CPython "
         f"{platform.python_version()}. CPU per unit of work, all proxies at the same time; "
-        "compare within this table only. `python -m bench.proxies` writes it.",
+        "compare within this table only; idle CPU is part of it, not taken off. "
+        "`python -m bench.proxies` writes it.",
         "",
     ]
     head = ["proxy"]
     for work, unit in columns:
         head += [f"{work} {unit}", *(f"/ {base}" for base in ("nginx", "envoy") if base in names)]
     head += ["TTFT p50 ms (added)", "TTFT p99 ms", "gap p99 ms", "errors", "RSS MB"]
-    head.append("20 stalled readers: RSS growth MB")
+    head += ["20 stalled readers: RSS growth MB", "idle CPU ms/s"]
     lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     direct = results["ttft"]["direct"]["ttft_p50_ms"]
     for name in names:
@@ -249,6 +262,7 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
         row.append(str(sum(sum(results[w][name]["errors"].values()) for w in works)))
         row.append(str(results["streams"][name]["rss_mb"]))
         row.append(str(results["stalled"].get(name, {}).get("grown_mb", "-")))
+        row.append(f"{results['idle'][name]['cpu_ms_per_s']:.1f}")
         lines.append("| " + " | ".join(row) + " |")
     lines += ["", f"Going direct: TTFT p50 {direct:.2f} ms."]
     if left_out:

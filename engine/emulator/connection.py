@@ -132,8 +132,8 @@ class Exchange:
 
     @property
     def paused(self) -> bool:
-        """Whether the client has fallen behind."""
-        return self.connection.paused
+        """Whether the client has fallen behind, or is gone without our having been told yet."""
+        return self.connection.paused or self.connection.transport.is_closing()
 
     def finish(self) -> None:
         """The answer is complete: go on with the next request or close."""

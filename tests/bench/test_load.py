@@ -68,6 +68,8 @@ async def test_stalled_readers_do_not_read() -> None:
     async with Emulator(EmulatorConfig(chunk_size=14_000)) as emulator:
         await load(emulator, "--workload", "stalled", "--tokens", "1000")
         assert [a.sent_tokens < 900 for a in emulator.requests.aborts] == [True] * 4
+        # They stayed to the end instead of leaving early.
+        assert min(a.gone - a.arrived for a in emulator.requests.aborts) > 0.3
 
 
 def test_cpu_and_memory_of_a_tree() -> None:
