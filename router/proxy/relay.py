@@ -227,6 +227,7 @@ class Relay:
         if self.uploaded:
             self._arm(Stage.FIRST_BYTE, timeout, now)
         else:
+            self._stage = Stage.FIRST_BYTE
             self.downstream.await_body(now)
             self.downstream.resume_reading()
 
