@@ -10,6 +10,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.request import SamplingParams, TokenLogprob
@@ -20,6 +21,9 @@ MASK64 = (1 << 64) - 1
 CANDIDATES = 1024
 """How many of the likeliest tokens are sorted first for top-p; the full sort is the fallback."""
 
+
+CHUNK = 512
+BELOW_ONE = 1.0 - 2.0**-53
 
 GREEDY_BELOW = 1e-5
 """Temperatures this low are greedy: dividing by them would overflow float32."""
@@ -143,12 +147,30 @@ def _draw_filtered(probs: Tensor, params: list[SamplingParams], u: Tensor, width
 def _invert(weights: Tensor, u: Tensor) -> Tensor:
     """Per row, the first index where the running sum of `weights` exceeds `u` of the total.
 
+    Wide rows are summed in chunks first and searched within one chunk only, which spares a
+    double-precision running sum over the whole vocabulary.
+    """
+    rows, width = weights.shape
+    if width <= 2 * CHUNK:
+        return _search(weights, u)[0]
+    chunks = F.pad(weights, (0, -width % CHUNK)).view(rows, -1, CHUNK)
+    chunk, rest = _search(chunks.sum(-1), u)
+    inside, _ = _search(chunks[torch.arange(rows), chunk], rest)
+    return chunk * CHUNK + inside
+
+
+def _search(weights: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Index per row as in `_invert`, and how far into its weight the target lies, in [0, 1).
+
     The target is kept just below the total, so the index found always has a weight of its own.
     """
     cumulative = weights.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
-    target = torch.minimum(total * u, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target[:, None], right=True).squeeze(1)
+    target = torch.minimum(total * u, torch.nextafter(total, torch.zeros_like(total)))[:, None]
+    index = torch.searchsorted(cumulative, target, right=True)
+    own = weights.gather(1, index).double()
+    rest = (target - (cumulative.gather(1, index) - own)) / own
+    return index.squeeze(1), rest.squeeze(1).clamp(0.0, BELOW_ONE)
 
 
 def token_logprobs(logits: Tensor, token: int, count: int) -> TokenLogprob:

@@ -124,6 +124,30 @@ def test_filters_of_a_large_vocabulary(fields: dict[str, Any]) -> None:
     assert edge == least, "the last survivor is reached at the end of the unit interval"
 
 
+def test_draws_from_a_wide_vocabulary_follow_the_softmax() -> None:
+    """Mass is compared over 32 interleaved classes of tokens, most of them in every chunk."""
+    generator = torch.Generator().manual_seed(9)
+    width = 5 * sampler.CHUNK + 13
+    logits = torch.randn(width, generator=generator) * 2
+    classes = torch.arange(width) % 32
+    expected = torch.zeros(32).index_add_(0, classes, logits.softmax(-1)) * DRAWS
+    found = torch.tensor(counts(params(), logits)).float()
+    observed = torch.zeros(32).index_add_(0, classes, found)
+    assert float(((observed - expected) ** 2 / expected).sum()) < 61.1
+    halves = [slice(0, 2 * sampler.CHUNK), slice(2 * sampler.CHUNK, width)]
+    share = float(logits.softmax(-1)[halves[0]].sum())
+    assert abs(float(found[halves[0]].sum()) / DRAWS - share) < 0.02
+
+
+def test_wide_rows_reach_both_ends_and_skip_empty_chunks() -> None:
+    logits = torch.full((6 * sampler.CHUNK,), -math.inf)
+    alive = [3, 4 * sampler.CHUNK + 1, 6 * sampler.CHUNK - 1]
+    logits[alive] = 0.0
+    numbers = [0.0, 0.3, 0.34, 0.66, 0.67, 1.0 - 2**-53]
+    found = draw(logits.expand(6, -1), [params()] * 6, numbers)
+    assert found == [alive[0], alive[0], alive[1], alive[1], alive[2], alive[2]]
+
+
 def test_rows_are_drawn_as_if_alone() -> None:
     """Every mixture of filters at once, with bfloat16-like ties, equals one row at a time."""
     generator = torch.Generator().manual_seed(3)
