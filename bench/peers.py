@@ -68,6 +68,7 @@ def _warmpath(program: str, folder: Path, port: int, engines: list[int]) -> list
 workers: 1
 listeners: [{{name: api, address: 127.0.0.1:{port}}}]
 admin: {{address: 127.0.0.1:{port + 1}}}
+access_log: {{path: "off"}}
 clusters:
   - name: engines
     engine: vllm

@@ -176,7 +176,7 @@ def measure(running: list[Running], workload: str, flags: list[str]) -> dict[str
 
 def run(chosen: list[Peer], *, quick: bool) -> dict[str, Any]:
     """All works; keys are works, then proxies."""
-    span = ["--seconds", "6" if quick else "20", "--warmup", "2" if quick else "4"]
+    span = ["--seconds", "5" if quick else "20", "--warmup", "1.5" if quick else "4"]
     results: dict[str, Any] = {}
     with world(chosen, []) as (running, missing):
         results["missing"] = missing
@@ -190,7 +190,8 @@ def run(chosen: list[Peer], *, quick: bool) -> dict[str, Any]:
         streams = ["--concurrency", "70", "--tokens", "100", *span]
         results["streams"] = measure(running[1:], "streams", streams)
     with world(chosen, ["--chunk-size", "14000"]) as (running, _):
-        results["stalled"] = _stalled(running[1:], "4" if quick else "8")
+        results["stalled"] = _stalled(running[1:], "3" if quick else "8")
+    results["load_average"] = os.getloadavg()
     return results
 
 
@@ -215,7 +216,7 @@ def _stalled(running: list[Running], seconds: str) -> dict[str, dict[str, Any]]:
 
 def _ttft(running: list[Running], rounds: int) -> dict[str, dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
-    flags = ["--concurrency", "1", "--tokens", "4", "--seconds", "0.7", "--warmup", "0.2"]
+    flags = ["--concurrency", "1", "--tokens", "4", "--seconds", "0.6", "--warmup", "0.1"]
     for _ in range(rounds):
         for one in running:
             result = measure([one], "streams", flags)[one.name]
@@ -264,7 +265,8 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
         row.append(str(results["stalled"].get(name, {}).get("grown_mb", "-")))
         row.append(f"{results['idle'][name]['cpu_ms_per_s']:.1f}")
         lines.append("| " + " | ".join(row) + " |")
-    lines += ["", f"Going direct: TTFT p50 {direct:.2f} ms."]
+    lines += ["", f"Going direct: TTFT p50 {direct:.2f} ms. Load average at the end: "]
+    lines[-1] += f"{results['load_average'][0]:.1f} on {os.cpu_count()} cores."
     if left_out:
         lines.append(f"Left out, not installed or not started: {', '.join(left_out)}.")
     return "\n".join(lines) + "\n"
