@@ -203,6 +203,7 @@ class Relay:
 
     def _connect(self, effect: events.Connect, now: float) -> None:
         self._drop_upstream()
+        self._mended = False  # each attempt may be mended once
         server = self._server
         pool = server.pool(effect.endpoint.id)
         upstream = pool.take()
