@@ -95,6 +95,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, ending.ask, signum)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     store = ConfigStore(lambda: overrides.apply(read()), source)
     async with AsyncExitStack() as stack:
         try:
@@ -234,7 +235,7 @@ async def _end(plane: ControlPlane, ending: Ending) -> None:
     wait = 0.0 if ending.interrupted else float(drain.min_drain)
     timeout = min(float(drain.timeout), INTERRUPT_GRACE if ending.interrupted else 1e9)
     log.info("draining", min_drain=wait, timeout=timeout)
-    plane.fail_readiness(True)
+    plane.fail_readiness(True, for_good=True)
     gentle = asyncio.ensure_future(_drain(plane, wait, timeout))
     forced = asyncio.ensure_future(ending.forced.wait())
     done, _ = await asyncio.wait([gentle, forced], return_when=asyncio.FIRST_COMPLETED)

@@ -35,22 +35,22 @@ class ClusterViews:
 
     async def list(self, request: web.Request) -> web.Response:
         plane = self._plane
-        totals = plane.supervisor.totals()
+        counts = self._counts()
         clusters = plane.store.snapshot.clusters.values()
         return json_answer(
             {
                 "generation": plane.store.generation,
-                "clusters": [self._cluster(cluster, totals) for cluster in clusters],
+                "clusters": [self._cluster(cluster, counts) for cluster in clusters],
             }
         )
 
     async def cluster(self, request: web.Request) -> web.Response:
         cluster = self._find_cluster(request)
-        return json_answer(self._cluster(cluster, self._plane.supervisor.totals()))
+        return json_answer(self._cluster(cluster, self._counts()))
 
     async def endpoint(self, request: web.Request) -> web.Response:
         standing = self._find_endpoint(request)
-        return json_answer(self._endpoint(standing, self._plane.supervisor.totals()))
+        return json_answer(self._endpoint(standing, self._counts()))
 
     async def patch(self, request: web.Request) -> web.Response:
         standing = self._find_endpoint(request)
@@ -66,7 +66,7 @@ class ClusterViews:
         if state is None and weight is None:
             raise AdminError(400, "give a state, a weight or both", param="state")
         self._plane.set_endpoint(standing.endpoint.id, state, weight, ttl)
-        return json_answer(self._endpoint(standing, self._plane.supervisor.totals()))
+        return json_answer(self._endpoint(standing, self._counts()))
 
     # --- finding ----------------------------------------------------------------------------
 
@@ -87,7 +87,10 @@ class ClusterViews:
 
     # --- showing ----------------------------------------------------------------------------
 
-    def _cluster(self, cluster: Cluster, totals: Totals) -> dict[str, Any]:
+    def _counts(self) -> "Counts":
+        return Counts(self._plane.supervisor.totals())
+
+    def _cluster(self, cluster: Cluster, counts: "Counts") -> dict[str, Any]:
         standings = [self._plane.roster.standings[e.id] for e in cluster.endpoints]
         return {
             "name": cluster.name,
@@ -98,19 +101,13 @@ class ClusterViews:
             "health": msgspec.to_builtins(cluster.health),
             "scrape": msgspec.to_builtins(cluster.scrape),
             "in_flight": self._plane.in_flight(cluster.name),
-            "queued": int(totals.gauge("queue_depth", (cluster.name,))),
+            "queued": int(counts.totals.gauge("queue_depth", (cluster.name,))),
             "usable": sum(1 for standing in standings if standing.usable),
-            "endpoints": [self._endpoint(standing, totals) for standing in standings],
+            "endpoints": [self._endpoint(standing, counts) for standing in standings],
         }
 
-    def _endpoint(self, standing: Standing, totals: Totals) -> dict[str, Any]:
+    def _endpoint(self, standing: Standing, counts: "Counts") -> dict[str, Any]:
         endpoint = standing.endpoint
-        prefix = (endpoint.cluster, endpoint.address)
-        outcomes = {
-            labels[2]: int(count)
-            for labels, count in totals.counters.get("endpoint_requests_total", {}).items()
-            if labels[:2] == prefix
-        }
         now = asyncio.get_running_loop().time()
         return {
             "id": endpoint.id,
@@ -126,12 +123,23 @@ class ClusterViews:
             "configured_weight": endpoint.weight,
             "override": _override(standing, now),
             "in_flight": self._plane.in_flight(endpoint.id),
-            "outcomes": outcomes,
+            "outcomes": counts.outcomes.get((endpoint.cluster, endpoint.address), {}),
             "load": _load(standing, now),
             "scrape_error": standing.scrape_error,
             "probe_error": standing.probe_error,
             "probed_ago": None if standing.probed_at is None else _ago(now, standing.probed_at),
         }
+
+
+class Counts:
+    """The workers' totals, with outcomes by (cluster, address): grouped once for all endpoints."""
+
+    def __init__(self, totals: Totals) -> None:
+        self.totals = totals
+        self.outcomes: dict[tuple[str, str], dict[str, int]] = {}
+        rows = totals.counters.get("endpoint_requests_total", {})
+        for (cluster, address, outcome), count in rows.items():
+            self.outcomes.setdefault((cluster, address), {})[outcome] = int(count)
 
 
 def _override(standing: Standing, now: float) -> dict[str, Any] | None:

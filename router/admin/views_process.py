@@ -112,5 +112,8 @@ class ProcessViews:
         return json_answer({"draining": True, "ready": self._plane.ready})
 
     async def undrain(self, request: web.Request) -> web.Response:
-        self._plane.fail_readiness(False)
+        try:
+            self._plane.fail_readiness(False)
+        except RuntimeError as error:
+            raise AdminError(409, str(error), code="shutting_down") from None
         return json_answer({"draining": False, "ready": self._plane.ready})

@@ -72,6 +72,7 @@ class ControlPlane:
         self.addresses = tuple(addresses)
         self.roster = Roster()
         self.failing = False
+        self.ending = False
         self.started_at = asyncio.get_running_loop().time()
         self._access = access
         self._board_fd = create_file(DEFAULT_ROWS, workers, DEFAULT_WORDS)
@@ -174,8 +175,18 @@ class ControlPlane:
         self.roster.override(id_, state=state, weight=weight, expires_at=expires)
         self.supervisor.flush()
 
-    def fail_readiness(self, failing: bool) -> None:
-        """Take the router out of its load balancer's rotation, or put it back."""
+    def fail_readiness(self, failing: bool, *, for_good: bool = False) -> None:
+        """Take the router out of its load balancer's rotation, or put it back.
+
+        Args:
+            for_good: the router is ending; it cannot be put back.
+
+        Raises:
+            RuntimeError: it was taken out for good.
+        """
+        if self.ending and not failing:
+            raise RuntimeError("the router is shutting down")
+        self.ending = self.ending or for_good
         self.failing = failing
         self.supervisor.announce(failing)
 
@@ -195,12 +206,14 @@ class ControlPlane:
 
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Named conditions, whether each holds, and its state in words."""
-        serving, count = self.supervisor.serving, self.supervisor.count
+        ready, count = self.supervisor.ready, self.supervisor.count
+        started = self.supervisor.settled_generation > 0
         usable = sum(1 for standing in self.roster.standings.values() if standing.usable)
         generation = self.store.generation
         return [
             ("config", generation > 0, f"generation {generation}"),
-            ("workers", serving == count, f"{serving} of {count} serve generation {generation}"),
+            # All of them once; later one that is being replaced is no reason to send all away.
+            ("workers", started and ready > 0, f"{ready} of {count} serve"),
             ("endpoints", usable > 0, f"{usable} of {len(self.roster.standings)} usable"),
             ("not draining", not self.failing, "draining" if self.failing else "accepting"),
         ]

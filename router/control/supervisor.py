@@ -8,6 +8,7 @@ Host states are coalesced: changes within a few milliseconds travel as one messa
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds before the n-th restart in a row after fast crashes."""
 SILENCE = 30.0
 """Seconds without a word from a living worker before it is taken for stuck."""
+SPAWN_RETRY = 1.0
 COALESCE = 0.01
 GIVE_UP = 5
 """Fast crashes in a row, before any worker ever served, that end the start."""
@@ -94,6 +96,7 @@ class Supervisor:
         self._announced = False
         self._progress = asyncio.Event()
         self._ever_served = False
+        self.settled_generation = 0
         self._log = logger("supervisor")
 
     # --- life -----------------------------------------------------------------------------
@@ -106,11 +109,13 @@ class Supervisor:
         """
         self._snapshot = snapshot
         self._keepers = [asyncio.create_task(self._keep(n)) for n in range(self.count)]
+        for keeper in self._keepers:
+            keeper.add_done_callback(self._keeper_ended)
         try:
             refused = await self.settled(timeout)
         except TimeoutError:
             raise StartFailed("the workers did not start in time") from None
-        if refused or not self.serving:
+        if refused or self.serving < self.count:
             raise StartFailed(
                 refused[0] if refused else f"the workers keep dying, see above: {self._crashes}"
             )
@@ -121,14 +126,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             worker = WorkerProcess(column, loop.time(), self._access_lines, self._acked)
-            sockets = [address.open() for address in self._addresses]
             try:
-                await worker.spawn(
-                    self._module, self._board, self._board_fd, sockets, self._report_interval
-                )
-            finally:
-                for sock in sockets:
-                    sock.close()
+                await self._spawn(worker)
+            except OSError as error:  # no processes, descriptors or memory left; it may pass
+                self._log.error("cannot start a worker", worker=column, error=str(error))
+                await asyncio.sleep(SPAWN_RETRY)
+                continue
             self.workers[column] = worker
             self._introduce(worker)
             status = await self._watch(worker)
@@ -141,9 +144,24 @@ class Supervisor:
             fast = loop.time() - worker.started_at < FAST_CRASH
             self._crashes[column] = self._crashes[column] + 1 if fast else 0
             if not self._ever_served and self._crashes[column] >= GIVE_UP:
-                self._progress.set()
                 return
             await asyncio.sleep(PAUSES[min(self._crashes[column], len(PAUSES) - 1)])
+
+    def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
+        self._progress.set()
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            self._log.error("a worker is given up", error=repr(error))
+
+    async def _spawn(self, worker: WorkerProcess) -> None:
+        sockets: list[socket.socket] = []
+        try:
+            sockets += [address.open() for address in self._addresses]
+            await worker.spawn(
+                self._module, self._board, self._board_fd, sockets, self._report_interval
+            )
+        finally:
+            for sock in sockets:
+                sock.close()
 
     async def _watch(self, worker: WorkerProcess) -> int:
         loop = asyncio.get_running_loop()
@@ -268,6 +286,15 @@ class Supervisor:
         generation = self.generation
         return sum(1 for w in self.workers.values() if w.alive and w.acked == generation)
 
+    @property
+    def ready(self) -> int:
+        """Workers that serve the last generation that all of them had taken, or a newer one.
+
+        A reload under way makes none of them unready.
+        """
+        settled = self.settled_generation
+        return sum(1 for w in self.workers.values() if w.alive and w.acked >= max(settled, 1))
+
     async def settled(self, timeout: float) -> list[str]:
         """Wait until every worker serves the newest generation or refused it.
 
@@ -282,9 +309,11 @@ class Supervisor:
                 self._progress.clear()
                 refused = [w.refused for w in self.workers.values() if w.refused is not None]
                 if self.serving + len(refused) >= self.count:
+                    if not refused:
+                        self.settled_generation = self.generation
                     return refused
-                if self._keepers and all(keeper.done() for keeper in self._keepers):
-                    return refused
+                if any(keeper.done() for keeper in self._keepers):
+                    return refused  # a worker was given up, see GIVE_UP
                 await self._progress.wait()
 
     def totals(self) -> Totals:

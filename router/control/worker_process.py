@@ -101,6 +101,7 @@ class WorkerProcess:
         try:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # whatever lies in the working directory is not ours to import
                 "-m",
                 module,
                 msgspec.json.encode(options).decode(),

@@ -280,6 +280,19 @@ class TestMetrics:
             for sample in family.samples:
                 assert set(sample.labels) - {"le"} == set(metric.labels), sample
 
+    async def test_connections_are_counted_while_they_last(self, world):
+        router, *_ = world
+        host, _, port = router.api.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+
+        async def connections(count: int) -> bool:
+            return await router.metric("warmpath_connections") == count
+
+        await until(lambda: connections(1))
+        writer.close()
+        await writer.wait_closed()
+        await until(lambda: connections(0))
+
 
 class TestAccess:
     @pytest.mark.parametrize(
