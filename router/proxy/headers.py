@@ -1,58 +1,76 @@
 """Heads: what a client's must look like, and what becomes of both on their way through.
 
-A request head has to match one regular expression that admits exactly what RFC 9112 asks of a
-sender: CRLF line ends, no folding, no space before a colon, no control bytes. What framing is
-ambiguous about (both lengths, lists, repeated fields) is refused by name. So there is nothing in
-a head that the router and an engine could read differently.
+Each line of a request head has to match a regular expression that admits exactly what RFC 9112
+asks of a sender: CRLF line ends, no folding, no space before a colon, no control bytes. What
+framing is ambiguous about (both lengths, lists, repeated fields) is refused by name. So there is
+nothing in a head that the router and an engine could read differently.
 
 Hop-by-hop fields end here on both sides; other lines are passed on as they came, in order.
 """
 
+import enum
 import random
 import re
-from typing import ClassVar
 
 from router.core import errors
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_REQUEST_HEAD = re.compile(
-    rb"([A-Z]++) ([!-~]++) HTTP/1\.([01])\r\n(?:" + _TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n"
-)
+_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
+_REQUEST_LINE = re.compile(rb"([A-Z]++) ([!-~]++) HTTP/1\.([01])")
 _VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/(\d)\.(\d)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
-_OURS = (b"x-warmpath-", b"x-gateway-")
+OURS = (b"x-warmpath-", b"x-gateway-")
 
 METHODS = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 )
 
-# What a field is to us; absent means that its line is passed on untouched.
-_HOST_FIELD, _CONTENT_LENGTH, _TRANSFER_ENCODING, _CONNECTION, _EXPECT = 1, 2, 3, 4, 5
-_HOP, _FORWARDED_FOR, _FORWARDED_PROTO, _ID, _CONTENT_TYPE, _CONTENT_ENCODING = 6, 7, 8, 9, 10, 11
-_REQUEST_FIELDS = {
-    b"host": _HOST_FIELD,
-    b"content-length": _CONTENT_LENGTH,
-    b"transfer-encoding": _TRANSFER_ENCODING,
-    b"connection": _CONNECTION,
-    b"expect": _EXPECT,
-    b"keep-alive": _HOP,
-    b"proxy-connection": _HOP,
-    b"te": _HOP,
-    b"trailer": _HOP,
-    b"upgrade": _HOP,
-    b"http2-settings": _HOP,
-    b"x-forwarded-for": _FORWARDED_FOR,
-    b"x-forwarded-proto": _FORWARDED_PROTO,
-    b"x-request-id": _ID,
-    b"content-type": _CONTENT_TYPE,
-    b"content-encoding": _CONTENT_ENCODING,
+
+class _Kind(enum.IntEnum):
+    """What a field is to us."""
+
+    PASS = 0  # its line is passed on untouched
+    HOST = 1
+    LENGTH = 2
+    CONNECTION = 3
+    CODING = 4
+    EXPECT = 5
+    HOP = 6
+    OURS = 7
+    FORWARDED_FOR = 8
+    FORWARDED_PROTO = 9
+    REQUEST_ID = 10
+
+
+_KINDS = {
+    b"host": _Kind.HOST,
+    b"content-length": _Kind.LENGTH,
+    b"transfer-encoding": _Kind.CODING,
+    b"connection": _Kind.CONNECTION,
+    b"expect": _Kind.EXPECT,
+    b"keep-alive": _Kind.HOP,
+    b"proxy-connection": _Kind.HOP,
+    b"te": _Kind.HOP,
+    b"trailer": _Kind.HOP,
+    b"upgrade": _Kind.HOP,
+    b"http2-settings": _Kind.HOP,
+    b"x-forwarded-for": _Kind.FORWARDED_FOR,
+    b"x-forwarded-proto": _Kind.FORWARDED_PROTO,
+    b"x-request-id": _Kind.REQUEST_ID,
 }
-_COMMON_CONNECTION = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close", b""))
+_PASS, _HOST_KIND, _LENGTH_KIND, _OURS_KIND = _Kind.PASS, _Kind.HOST, _Kind.LENGTH, _Kind.OURS
+_CONNECTION_KIND = _Kind.CONNECTION
 # A field that frames or addresses the message stays whatever Connection says of it.
-_NEVER_LISTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type"))
+NEVER_LISTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type"))
+
+_CACHED_LINES = 4096
+_CACHED_LENGTH = 256
+# Clients send the same lines again and again (what HPACK was made for): a line that has been
+# checked and taken apart once is found here. Emptied when full.
+_lines: dict[bytes, tuple[_Kind, tuple[bytes, bytes]]] = {}
+_request_lines: dict[bytes, tuple[bytes, bytes, bool]] = {}
 
 
 class RequestHead:
@@ -69,11 +87,10 @@ class RequestHead:
 
     __slots__ = (
         "_forwarded_for",
+        "_forwarded_proto",
         "_listed",
         "authority",
         "chunked",
-        "content_encoding",
-        "content_type",
         "expect",
         "fields",
         "http11",
@@ -99,67 +116,51 @@ class RequestHead:
         self.chunked = False
         self.expect = False
         self.request_id = b""
-        self.content_type = b""
-        self.content_encoding = b""
         self._forwarded_for = b""
+        self._forwarded_proto = False
         self._listed: list[bytes] | None = None
+
+    @property
+    def content_type(self) -> bytes:
+        """As sent, for a boundary's case matters; empty if there is none."""
+        for name, value in self.fields:
+            if name == b"content-type":
+                return value
+        return b""
 
     # --- one field at a time ----------------------------------------------------------------
 
-    def _known(self, kind: int, name: bytes, value: bytes, line: bytes) -> None:
-        if kind == _HOST_FIELD:
-            if self.authority is not None:
-                raise errors.BadRequest("more than one Host header", param="host")
-            if _HOST.fullmatch(value) is None:
-                raise errors.BadRequest("malformed Host header", param="host")
-            self.authority = value
-            self.lines.append(line)
-        elif kind == _CONTENT_TYPE:
-            self.content_type = value
-            self.lines.append(line)
-        elif kind == _CONTENT_LENGTH:
-            if self.length is not None:
-                raise errors.BadRequest("more than one Content-Length", param="content-length")
-            if _LENGTH.fullmatch(value) is None:
-                raise errors.BadRequest("malformed Content-Length", param="content-length")
-            self.length = int(value)
-        elif kind == _CONNECTION:
-            if value not in _COMMON_CONNECTION or self._listed is not None:
-                self._listed = (self._listed or []) + _names(value)
-            if value:
-                self._connection(_names(value))
-        elif kind == _FORWARDED_FOR:
-            self._forwarded_for += value + b", "
-        else:
-            self._seldom(kind, name, value, line)
-
-    def _connection(self, options: list[bytes]) -> None:
+    def _connection(self, value: bytes) -> None:
+        options = names(value)
         if b"close" in options:
             self.keep_alive = False
         elif b"keep-alive" in options and not self.http11:
             self.keep_alive = True
+        if len(options) > 1 or options[0] not in (b"close", b"keep-alive"):
+            self._listed = (self._listed or []) + options
 
-    def _seldom(self, kind: int, name: bytes, value: bytes, line: bytes) -> None:
-        if kind == _ID:
+    def _seldom(self, kind: _Kind, value: bytes, line: bytes) -> None:
+        if kind is _Kind.FORWARDED_FOR:
+            self._forwarded_for += value + b", "
+        elif kind is _Kind.FORWARDED_PROTO:
+            self._forwarded_proto = True
+            self.lines.append(line)
+        elif kind is _Kind.REQUEST_ID:
             if not self.request_id and _REQUEST_ID.fullmatch(value):
                 self.request_id = value
-        elif kind == _TRANSFER_ENCODING:
+        elif kind is _Kind.CODING:
             if self.chunked or value.lower() != b"chunked":
                 raise errors.NotImplementedByRouter(
                     "the only transfer coding supported is a single `chunked`",
                     param="transfer-encoding",
                 )
             self.chunked = True
-        elif kind == _EXPECT:
+        elif kind is _Kind.EXPECT:
             if value.lower() != b"100-continue":
                 raise errors.ExpectationFailed(
                     "the only expectation supported is 100-continue", param="expect"
                 )
             self.expect = self.http11
-        elif kind in (_FORWARDED_PROTO, _CONTENT_ENCODING):
-            if kind == _CONTENT_ENCODING:
-                self.content_encoding = value.lower()
-            self.lines.append(line)
 
     # --- the whole ----------------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class RequestHead:
         self.path = target.partition(b"?")[0].decode("ascii")
 
     def _drop_listed(self, listed: list[bytes]) -> None:
-        gone = set(listed) - _NEVER_LISTED
+        gone = set(listed) - NEVER_LISTED
         self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in gone]
 
     def upstream(self, peer: bytes, body_length: int | None, chunked: bool) -> bytes:
@@ -208,7 +209,7 @@ class RequestHead:
             chunked: the body is sent chunked, its length being unknown yet.
         """
         lines = self.lines
-        proto = b"" if _has(self.fields, b"x-forwarded-proto") else b"x-forwarded-proto: http\r\n"
+        proto = b"" if self._forwarded_proto else b"x-forwarded-proto: http\r\n"
         if chunked:
             framing = b"transfer-encoding: chunked\r\n"
         elif body_length is None:
@@ -234,11 +235,8 @@ class RequestHead:
         return f"<RequestHead {self.method.decode()} {self.path} {self.request_id.decode()}>"
 
 
-def _has(fields: list[tuple[bytes, bytes]], wanted: bytes) -> bool:
-    return any(name == wanted for name, _ in fields)
-
-
-def _names(value: bytes) -> list[bytes]:
+def names(value: bytes) -> list[bytes]:
+    """The lower-case members of a list field."""
     return [name.strip() for name in value.lower().split(b",")]
 
 
@@ -264,34 +262,68 @@ def parse_request(raw: bytes, max_headers: int) -> RequestHead:
     Raises:
         RouterError: what to answer; the connection cannot be used afterwards.
     """
-    matched = _REQUEST_HEAD.fullmatch(raw)
+    lines = raw.split(b"\r\n")
+    if len(lines) - 3 > max_headers:
+        raise errors.HeadTooLarge(f"more than {max_headers} header lines", param="headers")
+    method, target, http11 = _request_lines.get(lines[0]) or _read_request_line(lines[0], raw)
+    head = RequestHead(method, target, http11)
+    fields, kept, seen = head.fields, head.lines, _lines
+    for line in lines[1:-2]:
+        kind, field = seen.get(line) or _read_line(line, raw)
+        if kind is _PASS:
+            kept.append(line)
+        elif kind is _LENGTH_KIND:
+            if head.length is not None:
+                raise errors.BadRequest("more than one Content-Length", param="content-length")
+            head.length = int(field[1])
+        elif kind is _HOST_KIND:
+            if head.authority is not None:
+                raise errors.BadRequest("more than one Host header", param="host")
+            head.authority = field[1]
+            kept.append(line)
+        elif kind is _CONNECTION_KIND:
+            head._connection(field[1])
+        elif kind is _OURS_KIND:
+            continue
+        else:
+            head._seldom(kind, field[1], line)
+        fields.append(field)
+    head._finish()
+    return head
+
+
+def _read_request_line(line: bytes, raw: bytes) -> tuple[bytes, bytes, bool]:
+    matched = _REQUEST_LINE.fullmatch(line)
     if matched is None:
         raise _diagnose(raw)
     method, target, minor = matched.groups()
     if method not in METHODS:
         raise errors.BadRequest(f"unknown method {method[:20].decode()}", param="method")
-    lines = raw.split(b"\r\n")
-    if len(lines) - 3 > max_headers:
-        raise errors.HeadTooLarge(f"more than {max_headers} header lines", param="headers")
-    head = RequestHead(method, target, minor == b"1")
-    fields, kept = head.fields, head.lines
-    known = _REQUEST_FIELDS
-    for line in lines[1:-2]:
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        value = value.strip(b" \t")
-        kind = known.get(name)
-        if kind is not None:
-            head._known(kind, name, value, line)
-        elif name[0] == 0x78 and name.startswith(_OURS):
-            continue
-        else:
-            kept.append(line)
-        fields.append((name, value))
     if method == b"CONNECT":
         raise errors.NotImplementedByRouter("CONNECT is not supported", param="method")
-    head._finish()
-    return head
+    if len(line) <= _CACHED_LENGTH:
+        if len(_request_lines) >= _CACHED_LINES:
+            _request_lines.clear()
+        _request_lines[line] = (method, target, minor == b"1")
+    return method, target, minor == b"1"
+
+
+def _read_line(line: bytes, raw: bytes) -> tuple[_Kind, tuple[bytes, bytes]]:
+    """A header line that has not been seen of late."""
+    matched = _FIELD_LINE.fullmatch(line)
+    if matched is None:
+        raise _diagnose(raw)
+    name, value = matched[1].lower(), matched[2].strip(b" \t")
+    kind = _Kind.OURS if name.startswith(OURS) else _KINDS.get(name, _PASS)
+    if kind is _LENGTH_KIND and _LENGTH.fullmatch(value) is None:
+        raise errors.BadRequest("malformed Content-Length", param="content-length")
+    if kind is _HOST_KIND and _HOST.fullmatch(value) is None:
+        raise errors.BadRequest("malformed Host header", param="host")
+    if len(line) <= _CACHED_LENGTH:
+        if len(_lines) >= _CACHED_LINES:
+            _lines.clear()
+        _lines[line] = (kind, (name, value))
+    return kind, (name, value)
 
 
 def _diagnose(raw: bytes) -> errors.RouterError:
@@ -316,61 +348,3 @@ def refuse_early(partial: bytes) -> errors.RouterError | None:
     if re.search(rb"(?<!\r)\n", partial):
         return errors.BadRequest("a line of the head does not end in CRLF", param="headers")
     return None
-
-
-class ResponseHead:
-    """An engine's response head, read from lines that the parser has already accepted.
-
-    Attributes:
-        lines: raw lines that are passed on, without CRLF; no framing among them.
-        length: Content-Length, None if there was none.
-        event_stream: the body is text/event-stream.
-    """
-
-    __slots__ = ("chunked", "content_type", "event_stream", "length", "lines", "status")
-
-    _DROPPED: ClassVar[frozenset[bytes]] = frozenset(
-        (b"keep-alive", b"proxy-connection", b"upgrade", b"trailer", b"te", b"x-request-id")
-    )
-
-    def __init__(self, status: int, raw: bytes) -> None:
-        """Raises ValueError if the head is not fit to be passed on."""
-        self.status = status
-        self.length: int | None = None
-        self.chunked = False
-        self.content_type = b""
-        self.event_stream = False
-        lines = raw.split(b"\r\n")
-        self.lines = kept = [b"HTTP/1.1" + lines[0][8:]]
-        listed: list[bytes] | None = None
-        for line in lines[1:-2]:
-            name, colon, value = line.partition(b":")
-            name = name.lower()
-            if name == b"content-length":
-                self.length = int(value)
-            elif name == b"transfer-encoding":
-                self._coding(value.strip().lower())
-            elif name == b"connection":
-                listed = (listed or []) + _names(value)
-            elif name == b"content-type":
-                self.content_type = value.strip().lower()
-                self.event_stream = self.content_type.startswith(b"text/event-stream")
-                kept.append(line)
-            elif name in self._DROPPED or name.startswith(_OURS):
-                continue
-            elif not colon or line[0] in b" \t":
-                raise ValueError("malformed header line")
-            else:
-                kept.append(line)
-        if listed is not None:
-            self._drop_listed(listed)
-
-    def _coding(self, coding: bytes) -> None:
-        if self.chunked or coding != b"chunked":
-            raise ValueError("unsupported transfer coding")
-        self.chunked = True
-
-    def _drop_listed(self, listed: list[bytes]) -> None:
-        gone = set(listed) - _NEVER_LISTED
-        kept = (line for line in self.lines[1:] if line.partition(b":")[0].lower() not in gone)
-        self.lines = [self.lines[0], *kept]

@@ -10,7 +10,6 @@ and another conversation differs in them.
 """
 
 import re
-from collections.abc import Iterable, Iterator
 
 import msgspec
 import xxhash
@@ -87,14 +86,15 @@ def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> Ll
     )
 
 
-def peek(body: bytes, kind: Body, content_type: bytes) -> Peek:
+def peek(body: bytes, kind: Body, head: RequestHead) -> Peek:
     """Look at a whole body.
 
     Raises:
         BadRequest: the path takes JSON and this is none, or ``model`` is not a string.
     """
     if kind is not Body.JSON:
-        if content_type.lower().startswith(b"multipart/form-data"):
+        content_type = head.content_type
+        if content_type[:19].lower() == b"multipart/form-data":
             return Peek(model=forms.field(body, content_type, b"model"))
         if kind is not Body.FORM and body[:1] != b"{":
             return NOTHING
@@ -154,9 +154,10 @@ def from_fields(model: str | None, fields: dict[str, object], prefix_hash: int |
     )
 
 
-def front(body: bytes, kind: Body, content_type: bytes) -> Peek | None:
+def front(body: bytes, kind: Body, head: RequestHead) -> Peek | None:
     """Look at the beginning of a body too large to be kept; None if it does not name the model."""
-    if content_type.lower().startswith(b"multipart/form-data"):
+    content_type = head.content_type
+    if content_type[:19].lower() == b"multipart/form-data":
         model = forms.field(body, content_type, b"model")
         return None if model is None else Peek(model=model)
     if kind is Body.ANY and body[:1] != b"{":
@@ -173,13 +174,13 @@ def _from_scan(body: bytes, found: scan.Found) -> Peek:
     starts = found.starts
     lead = None
     if (start := starts.get("messages")) is not None:
-        parts = _up_to_user(scan.items(body, start, MAX_MESSAGES, WINDOW))
+        parts = _first_items(body, start)
         lead = starts.get("system")
     elif (start := starts.get("prompt")) is not None:
         parts = [_window(body, start, PROMPT_WINDOW)]
     elif (start := starts.get("input")) is not None:
         if body[start : start + 1] == b"[":
-            parts = _up_to_user(scan.items(body, start, MAX_MESSAGES, WINDOW))
+            parts = _first_items(body, start)
         else:
             parts = [_window(body, start, PROMPT_WINDOW)]
         lead = starts.get("instructions")
@@ -201,13 +202,13 @@ def _hash_request(request: _Request) -> int | None:
     parts: list[bytes] = []
     lead = b""
     if request.messages is not None:
-        parts = _up_to_user(_ends(request.messages))
+        parts = _first_messages(request.messages)
         lead = bytes(request.system)
     elif prompt := bytes(request.prompt):
         parts = [prompt[:PROMPT_WINDOW]]
     elif given := bytes(request.input):
         if given[:1] == b"[":
-            parts = _up_to_user(_ends(_decode_items(given)))
+            parts = _first_messages(_decode_items(given))
         else:
             parts = [given[:PROMPT_WINDOW]]
         lead = bytes(request.instructions)
@@ -216,24 +217,29 @@ def _hash_request(request: _Request) -> int | None:
     return _digest(request.model, parts) if parts else None
 
 
-def _ends(messages: list[msgspec.Raw]) -> Iterator[tuple[bytes, bytes]]:
+def _first_messages(messages: list[msgspec.Raw]) -> list[bytes]:
+    parts: list[bytes] = []
     for item in messages[:MAX_MESSAGES]:
-        raw = bytes(item)
-        yield raw[:WINDOW], raw[-_ROLE_REACH:]
-
-
-def _up_to_user(messages: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """The first bytes of each message up to the first of a user.
-
-    Args:
-        messages: first and last bytes of each.
-    """
-    parts = []
-    for first, last in messages:
-        parts.append(first)
-        if _USER.search(first, 0, _ROLE_REACH) or _USER.search(last):
+        message = bytes(item)
+        parts.append(message[:WINDOW])
+        if _is_users(message, message[-_ROLE_REACH:]):
             break
     return parts
+
+
+def _first_items(body: bytes, start: int) -> list[bytes]:
+    """As ``_first_messages``, of the array at ``start``."""
+    parts: list[bytes] = []
+    for first, last in scan.items(body, start, MAX_MESSAGES, WINDOW):
+        parts.append(first)
+        if _is_users(first, last):
+            break
+    return parts
+
+
+def _is_users(first: bytes, last: bytes) -> bool:
+    """Whether a message is a user's, by the first and the last bytes of it."""
+    return _USER.search(first, 0, _ROLE_REACH) is not None or _USER.search(last) is not None
 
 
 def _digest(model: str | None, parts: list[bytes]) -> int:

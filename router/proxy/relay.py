@@ -13,9 +13,10 @@ from router.core.exchange import Exchange, State
 from router.proxy import peek, respond
 from router.proxy.accounting import record_of
 from router.proxy.chunked import LAST_CHUNK, chunk
-from router.proxy.headers import RequestHead, ResponseHead
+from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
 from router.proxy.reply import Reply, bodiless
+from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER
 from router.proxy.upstream import Upstream
 
@@ -143,7 +144,7 @@ class Relay:
         seen = peek.NOTHING
         if body or self._kind is Body.JSON:
             try:
-                seen = peek.peek(body, self._kind, head.content_type)
+                seen = peek.peek(body, self._kind, head)
             except errors.BadRequest as error:
                 self.refuse(error)
                 return
@@ -153,7 +154,7 @@ class Relay:
         """Too large to be held: route it as soon as the model is known."""
         front = b"".join(self._pieces)
         self._pieces = [front]
-        seen = peek.front(front, self._kind, self.head.content_type)
+        seen = peek.front(front, self._kind, self.head)
         if seen is not None:
             self._route(seen, self._server.clock())
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from router.core import errors
 from router.proxy import respond, truncation
 from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
-from router.proxy.headers import RequestHead, ResponseHead
+from router.proxy.headers import RequestHead
+from router.proxy.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from router.proxy.upstream import Upstream

@@ -17,8 +17,8 @@ import httptools
 
 from router.core.model import Endpoint
 from router.proxy.chunked import LAST_CHUNK
-from router.proxy.headers import ResponseHead
 from router.proxy.pool import IDLE_TIMEOUT, Pool
+from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER, Timed
 
 if TYPE_CHECKING:
