@@ -73,6 +73,8 @@ def front(body: bytes, reach: int = REACH) -> Found:
     while (key := _KEY_AT.match(body, position, end)) is not None:
         name = msgspec.json.decode(key[1], type=str)
         start = key.end()
+        if start == end:
+            break
         found.starts[name] = start
         stop = skip_value(body, start, end)
         # A number at the very edge may go on beyond it.
