@@ -32,6 +32,8 @@ class ProcessViews:
             web.delete("/requests/{id}", self.cancel),
             web.post("/drain", self.drain),
             web.post("/undrain", self.undrain),
+            web.post("/healthcheck/fail", self.drain),  # Envoy's names for the same
+            web.post("/healthcheck/ok", self.undrain),
         ]
 
     async def livez(self, request: web.Request) -> web.Response:

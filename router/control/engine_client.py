@@ -3,6 +3,9 @@
 One session for all, a new connection for each request: a probe is to learn whether the engine
 accepts, and none of them is frequent. Answers are bounded, redirects are not followed, proxies of
 the environment are not used: endpoints come from the configuration alone.
+
+Requests under way are bounded too. Waiting for a turn is no part of a request's time-out, or a
+few engines that hang would make all others look down.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ import aiohttp
 from router.core.model import Endpoint
 
 MAX_BODY = 8 * 1024 * 1024
-MAX_CONNECTIONS = 128
+MAX_CONNECTIONS = 256
 
 
 class EngineUnreachable(Exception):
@@ -24,10 +27,11 @@ class EngineClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._turn = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def __aenter__(self) -> "EngineClient":
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, force_close=True),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             headers={"user-agent": "warmpath"},
             trust_env=False,
         )
@@ -53,7 +57,10 @@ class EngineClient:
         url = f"http://{endpoint.address}{path}"
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
-            async with self._session.get(url, timeout=limit, allow_redirects=False) as response:
+            async with (
+                self._turn,
+                self._session.get(url, timeout=limit, allow_redirects=False) as response,
+            ):
                 body = await _bounded(response) if want_body else b""
                 return response.status, body
         except TimeoutError:

@@ -108,7 +108,7 @@ class StatsReport(Message, frozen=True, kw_only=True):
 
 
 class AccessLines(Message, frozen=True, kw_only=True):
-    """Whole JSON lines of the access log, in order."""
+    """Records of exchanges that ended, in order, one JSON line each."""
 
     data: bytes
 

@@ -92,7 +92,7 @@ class Supervisor:
         self._crashes = [0] * count
         self.restarts_of = [0] * count
         self._keepers: list[asyncio.Task[None]] = []
-        self.stopping = False
+        self._stop = asyncio.Event()
         self._announced = False
         self._progress = asyncio.Event()
         self._ever_served = False
@@ -130,14 +130,17 @@ class Supervisor:
                 await self._spawn(worker)
             except OSError as error:  # no processes, descriptors or memory left; it may pass
                 self._log.error("cannot start a worker", worker=column, error=str(error))
-                await asyncio.sleep(SPAWN_RETRY)
+                if await self._told_to_stop(SPAWN_RETRY):
+                    return
                 continue
+            if self._stop.is_set():  # while it was being started
+                worker.kill()
             self.workers[column] = worker
             self._introduce(worker)
             status = await self._watch(worker)
             worker.channel.close()
             self._bury(worker, status)
-            if self.stopping:
+            if self._stop.is_set():
                 return
             self.restarts += 1
             self.restarts_of[column] += 1
@@ -145,7 +148,16 @@ class Supervisor:
             self._crashes[column] = self._crashes[column] + 1 if fast else 0
             if not self._ever_served and self._crashes[column] >= GIVE_UP:
                 return
-            await asyncio.sleep(PAUSES[min(self._crashes[column], len(PAUSES) - 1)])
+            if await self._told_to_stop(PAUSES[min(self._crashes[column], len(PAUSES) - 1)]):
+                return
+
+    async def _told_to_stop(self, pause: float) -> bool:
+        """Wait for so many seconds, or until told to stop."""
+        try:
+            await asyncio.wait_for(self._stop.wait(), pause)
+        except TimeoutError:
+            return False
+        return True
 
     def _keeper_ended(self, keeper: "asyncio.Task[None]") -> None:
         self._progress.set()
@@ -169,6 +181,7 @@ class Supervisor:
         while True:
             done, _ = await asyncio.wait([exit_], timeout=SILENCE / 4)
             if done:
+                await worker.heard_out()
                 return exit_.result()
             if loop.time() - worker.heard_at > SILENCE or not worker.channel.open:
                 self._log.error("worker is stuck, killing it", worker=worker.column, pid=worker.pid)
@@ -179,7 +192,7 @@ class Supervisor:
         del self.workers[worker.column]
         self._board.clear_column(worker.column)
         self.departed.add(worker.totals, gauges=False)
-        if not self.stopping:
+        if not self._stop.is_set():
             self._log.warning(
                 "worker died, starting another", worker=worker.column, pid=worker.pid, status=status
             )
@@ -200,21 +213,17 @@ class Supervisor:
         Args:
             timeout: seconds that exchanges under way may take.
         """
-        self.stopping = True
+        self._stop.set()
         self.broadcast(Drain(timeout=timeout))
         await self._gone(timeout + 5.0)
 
     async def abort(self, reason: str) -> None:
         """End all exchanges with an error, and the workers."""
-        self.stopping = True
+        self._stop.set()
         self.broadcast(AbortAll(reason=reason))
         await self._gone(3.0)
 
     async def _gone(self, timeout: float) -> None:
-        # Keepers that sleep between two attempts have nothing left to watch.
-        idle = [k for n, k in enumerate(self._keepers) if n not in self.workers]
-        for keeper in idle:
-            keeper.cancel()
         try:
             await asyncio.wait_for(
                 asyncio.shield(asyncio.gather(*self._keepers, return_exceptions=True)), timeout

@@ -69,6 +69,7 @@ class WorkerProcess:
         self._on_ack = acked
         self._queries: dict[int, asyncio.Future[Any]] = {}
         self._serials = itertools.count(1)
+        self._gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.process: asyncio.subprocess.Process | None = None
         self.channel = Channel(decode_to_control, self._received, self._lost)
@@ -140,6 +141,13 @@ class WorkerProcess:
         assert self.process is not None
         return await self.process.wait()
 
+    async def heard_out(self, timeout: float = 1.0) -> None:
+        """Wait until all that a worker which has ended had sent is read."""
+        try:
+            await asyncio.wait_for(self._gone.wait(), timeout)
+        except TimeoutError:
+            self.channel.abort()
+
     async def ask(self, question: Callable[[int], Message]) -> Any:
         """Send a query and wait for its reply.
 
@@ -176,6 +184,7 @@ class WorkerProcess:
                     future.set_result(message)
 
     def _lost(self) -> None:
+        self._gone.set()
         for future in self._queries.values():
             if not future.done():
                 future.set_exception(TimeoutError("the worker is gone"))

@@ -1,15 +1,16 @@
 """The access log: one JSON line per exchange, encoded where it ended, written elsewhere.
 
-A worker appends lines to a bounded ring and hands them over on a timer; control writes them from
-a thread of its own, so that a stuck pipe or disk stops neither. What does not fit is dropped and
-counted, never waited for. Prompts and answers are never part of a line.
+A worker appends records, encoded as cheaply as can be, to a bounded ring and hands them over on a
+timer; control makes them fit to read and writes them from a thread of its own, so that a stuck
+pipe or disk stops neither. What does not fit is dropped and counted, never waited for. Prompts
+and answers are never part of a line.
 """
 
 import queue
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -21,10 +22,10 @@ _REOPEN = b"\0"
 
 
 class AccessRing:
-    """Lines waiting to be handed over.
+    """Records waiting to be handed over, one JSON line each.
 
     Args:
-        limit: bytes kept at most; a line beyond it is dropped.
+        limit: bytes kept at most; a record beyond it is dropped.
     """
 
     def __init__(self, limit: int = RING_BYTES) -> None:
@@ -34,7 +35,7 @@ class AccessRing:
         self.dropped = 0
 
     def append(self, record: ExchangeRecord) -> None:
-        line = encode_line(record)
+        line = _encode(record)
         if self._bytes + len(line) > self._limit:
             self.dropped += 1
             return
@@ -42,33 +43,36 @@ class AccessRing:
         self._bytes += len(line)
 
     def take(self) -> bytes:
-        """All lines, and forget them."""
-        data = b"".join(self._lines)
+        """All records, each line ended, and forget them."""
+        if not self._lines:
+            return b""
+        data = b"\n".join(self._lines) + b"\n"
         self._lines.clear()
         self._bytes = 0
         return data
 
 
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _DIGITS = 6  # microseconds
 
 
-def encode_line(record: ExchangeRecord) -> bytes:
-    """One line with its newline. Durations in seconds, time of arrival in UTC."""
-    started = datetime.fromtimestamp(record.started_at, UTC)
-    fields: dict[str, object] = {
-        "time": started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    }
-    fields |= {
-        name: round(value, _DIGITS) if isinstance(value, float) else value
-        for name, value in msgspec.structs.asdict(record).items()
-        if name != "started_at"
-    }
-    return _encoder.encode(fields) + b"\n"
+def readable(records: bytes) -> bytes:
+    """A ring's lines as they are logged: arrival as UTC ``time``, durations to the microsecond."""
+    return b"".join(_readable(_decode(line)) for line in records.splitlines())
+
+
+def _readable(record: dict[str, Any]) -> bytes:
+    started = datetime.fromtimestamp(record.pop("started_at"), UTC)
+    time = started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for name, value in record.items():
+        if isinstance(value, float):
+            record[name] = round(value, _DIGITS)
+    return _encode({"time": time} | record) + b"\n"
 
 
 class AccessWriter:
-    """Writes lines to a file from a thread.
+    """Writes records to a file from a thread.
 
     Args:
         path: file to append to; None: ``stream``.
@@ -90,7 +94,7 @@ class AccessWriter:
         self._thread.start()
 
     def write(self, lines: bytes) -> None:
-        """Queue whole lines; drops and counts them if the writer is that far behind."""
+        """Queue what a ring handed over; drops and counts them if the writer is that far behind."""
         try:
             self._queue.put_nowait(lines)
         except queue.Full:
@@ -115,7 +119,7 @@ class AccessWriter:
         while (lines := self._queue.get()) != _STOP:
             try:
                 self._write(lines)
-            except (OSError, ValueError):
+            except (OSError, ValueError):  # a full disk, a closed pipe
                 self.dropped += lines.count(b"\n")
         if self._path is not None and self._stream is not None:
             self._stream.close()
@@ -128,5 +132,5 @@ class AccessWriter:
                     previous.close()
             return
         if self._stream is not None:
-            self._stream.write(lines)
+            self._stream.write(readable(lines))
             self._stream.flush()

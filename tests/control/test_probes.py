@@ -13,6 +13,7 @@ from engine.emulator.server import Emulator
 from engine.emulator.timing import Timing
 from router.config.build import build
 from router.config.load import loads
+from router.control import engine_client
 from router.control.dialects.base import DialectError
 from router.control.dialects.vllm import Vllm
 from router.control.engine_client import EngineClient
@@ -125,6 +126,25 @@ class TestProbes:
             assert standing.probed_at == probed_at
             roster.override(standing.endpoint.id, state=AdminState.READY)
             await until(lambda: standing.probed_at != probed_at)
+
+    async def test_engines_that_hang_do_not_make_others_look_down(self, monkeypatch):
+        monkeypatch.setattr(engine_client, "MAX_CONNECTIONS", 2)
+
+        async def hang(reader, writer):
+            await reader.read()
+            writer.close()
+
+        hanging = await asyncio.start_server(hang, "127.0.0.1", 0)
+        port = hanging.sockets[0].getsockname()[1]
+        async with hanging, Emulator() as a:
+            snapshot = snapshot_of(f"127.0.0.1:{port}", f"localhost:{port}", a.address)
+            async with watching(prober, snapshot) as (roster, told):
+                healthy = roster.standings[f"c/{a.address}"]
+                await until(lambda: healthy.healthy is not None)
+                await until(lambda: sum(u.healthy is False for u in told) == 2)
+                await asyncio.sleep(0.3)
+                assert healthy.healthy is True
+                assert all(u.healthy for u in told if u.id == healthy.endpoint.id)
 
     async def test_clusters_without_checks_count_as_healthy(self):
         snapshot = snapshot_of("127.0.0.1:9", more="").clusters["c"]

@@ -40,6 +40,16 @@ async def test_requests_are_served_counted_and_logged(tmp_path):
             assert await router.ended() == 0
 
 
+async def test_no_access_line_is_lost_at_the_end(tmp_path):
+    async with emulator("a") as a:
+        async with serving(tmp_path, configuration(a.address, workers=2)) as router:
+            for _ in range(10):
+                await router.served_by()
+            router.signal(signal.SIGINT)
+            assert await router.ended() == 0
+        assert len(router.lines) == 10
+
+
 async def test_sigterm_fails_readiness_keeps_accepting_then_lets_streams_finish(tmp_path):
     async with emulator("a", SLOW) as a:
         text = configuration(a.address).replace("min_drain: 0s", "min_drain: 700ms")

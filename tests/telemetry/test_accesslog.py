@@ -4,8 +4,22 @@ import io
 import json
 import threading
 
-from router.telemetry.accesslog import AccessRing, AccessWriter, encode_line
+from router.telemetry.accesslog import AccessRing, AccessWriter, readable
 from tests.telemetry.test_counting import record
+
+
+def encode_line(*records) -> bytes:
+    """A record's way through both processes."""
+    ring = AccessRing()
+    for one in records:
+        ring.append(one)
+    return readable(ring.take())
+
+
+def encode_raw(one) -> bytes:
+    ring = AccessRing()
+    ring.append(one)
+    return ring.take()
 
 
 def test_a_line_is_json_with_its_time_and_without_noise():
@@ -26,8 +40,9 @@ def test_a_clients_text_cannot_forge_a_line():
 
 
 def test_the_ring_drops_what_does_not_fit_and_counts_it():
-    size = len(encode_line(record()))
-    ring = AccessRing(limit=3 * size)
+    probe = AccessRing()
+    probe.append(record())
+    ring = AccessRing(limit=3 * len(probe.take()))
     for _ in range(5):
         ring.append(record())
     assert ring.dropped == 2
@@ -40,15 +55,16 @@ def test_the_ring_drops_what_does_not_fit_and_counts_it():
 def test_a_rotated_file_is_left_alone_after_reopening(tmp_path):
     path = tmp_path / "access.log"
     writer = AccessWriter(path)
-    writer.write(b"one\n")
+    one, two = (encode_raw(record(request_id=name)) for name in ("one", "two"))
+    writer.write(one)
     while not path.read_bytes():
         pass
     path.rename(tmp_path / "access.log.1")
     writer.reopen()
-    writer.write(b"two\n")
+    writer.write(two)
     writer.close()
-    assert (tmp_path / "access.log.1").read_bytes() == b"one\n"
-    assert path.read_bytes() == b"two\n"
+    assert (tmp_path / "access.log.1").read_bytes() == readable(one)
+    assert path.read_bytes() == readable(two)
 
 
 class Stuck(io.BytesIO):
@@ -68,11 +84,12 @@ class Stuck(io.BytesIO):
 def test_a_stuck_stream_does_not_hold_up_the_writer():
     stream = Stuck()
     writer = AccessWriter(stream=stream, limit=2)
-    writer.write(b"0\n")
+    raw = [encode_raw(record(request_id=str(number))) for number in range(6)]
+    writer.write(raw[0])
     assert stream.entered.wait(10)
     for number in range(1, 6):
-        writer.write(b"%d\n" % number)
+        writer.write(raw[number])
     assert writer.dropped == 3
     stream.go.set()
     writer.close()
-    assert stream.getvalue() == b"0\n1\n2\n"
+    assert stream.getvalue() == b"".join(readable(one) for one in raw[:3])
