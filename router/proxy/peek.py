@@ -9,6 +9,7 @@ the first user message: a client that sends the history with each turn sends the
 and another conversation differs in them.
 """
 
+import contextlib
 import re
 
 import msgspec
@@ -102,7 +103,8 @@ def peek(body: bytes, kind: Body, head: RequestHead) -> Peek:
         if len(body) > WHOLE:
             found = scan.both_ends(body)
             if found.model is not None:
-                return _from_scan(body, found)
+                with contextlib.suppress(scan.TooDense):
+                    return _from_scan(body, found)
         return _from_request(_decode(body))
     except msgspec.ValidationError:
         return _leniently(body, kind)
@@ -164,9 +166,9 @@ def front(body: bytes, kind: Body, head: RequestHead) -> Peek | None:
         return NOTHING
     try:
         found = scan.front(body)
-    except msgspec.DecodeError:
-        return None  # not JSON: the whole body will be refused when it is there
-    return None if found.model is None else _from_scan(body, found)
+        return None if found.model is None else _from_scan(body, found)
+    except (msgspec.DecodeError, scan.TooDense):
+        return None  # not JSON, or only to be known when all of it is there
 
 
 def _from_scan(body: bytes, found: scan.Found) -> Peek:
@@ -191,7 +193,10 @@ def _from_scan(body: bytes, found: scan.Found) -> Peek:
 
 def _window(body: bytes, start: int, size: int) -> bytes:
     """The value at ``start``, at most ``size`` bytes of it."""
-    stop = scan.skip_value(body, start, min(len(body), start + size))
+    try:
+        stop = scan.skip_value(body, start, min(len(body), start + size))
+    except scan.TooDense:
+        stop = None
     return body[start : start + size if stop is None else stop]
 
 

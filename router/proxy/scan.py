@@ -8,6 +8,7 @@ is there twice the last is used, as JSON parsers do, unless it is in the part no
 """
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -16,12 +17,11 @@ REACH = 4096
 
 _SPACE = b" \t\r\n"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_STRING_AT = re.compile(_STRING, re.DOTALL)
 _KEY_AT = re.compile(rb"[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
 _SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
 _SCALAR_AT = re.compile(rb"[-+.0-9A-Za-z]++")
 _NEXT_AT = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+([{}\[\]])", re.DOTALL)
+_MARK = re.compile(rb'["{}\[\]]')
 
 _WANTED = frozenset(
     ("model", "stream", "max_completion_tokens", "max_tokens", "max_output_tokens", "user")
@@ -29,11 +29,18 @@ _WANTED = frozenset(
 MAX_BRACKETS = 2048
 """Brackets followed while one value is skipped; about half a millisecond."""
 
+MAX_QUOTES = 256
+"""Escaped quotes passed in one string at 0.2 us each; decoding all of it is quicker than more."""
+
 MAX_ITEM = 1024 * 1024
 """Bytes of one message that are skipped to get to the next."""
 
 ENDING = 64
 """Last bytes of an item that are given."""
+
+
+class TooDense(Exception):
+    """A string has so many escaped quotes that looking is dearer than decoding."""
 
 
 class Found:
@@ -76,7 +83,10 @@ def front(body: bytes, reach: int = REACH) -> Found:
         if start == end:
             break
         found.starts[name] = start
-        stop = skip_value(body, start, end)
+        try:
+            stop = skip_value(body, start, end)
+        except TooDense:
+            break
         # A number at the very edge may go on beyond it.
         if stop is None or (following := _NEXT_AT.match(body, stop, end)) is None:
             break
@@ -105,47 +115,79 @@ def skip_value(body: bytes, start: int, end: int) -> int | None:
     """Where the value at ``start`` ends, None if not before ``end`` or not to be told."""
     first = body[start : start + 1]
     if first == b'"':
-        matched = _STRING_AT.match(body, start, end)
-        return None if matched is None else matched.end()
+        return _skip_string(body, start, end)
     if first not in (b"{", b"["):
         matched = _SCALAR_AT.match(body, start, end)
         return None if matched is None else matched.end()
     depth, position = 0, start
     for _ in range(MAX_BRACKETS):
-        matched = _TO_BRACKET.match(body, position, end)
+        matched = _MARK.search(body, position, end)
         if matched is None:
             return None
         position = matched.end()
-        depth += 1 if matched[1] in b"{[" else -1
+        mark = matched[0]
+        if mark == b'"':
+            stop = _skip_string(body, position - 1, end)
+            if stop is None:
+                return None
+            position = stop
+            continue
+        depth += 1 if mark in b"{[" else -1
         if depth == 0:
             return position
     return None
 
 
-def items(body: bytes, start: int, limit: int, window: int) -> list[tuple[bytes, bytes]]:
+def _skip_string(body: bytes, start: int, end: int) -> int | None:
+    """Where the string whose opening quote is at ``start`` ends.
+
+    Text is mostly not quotes, and ``find`` passes over it fifty times as fast as an expression.
+
+    Raises:
+        TooDense: after ``MAX_QUOTES`` escaped quotes.
+    """
+    quote = start
+    for _ in range(MAX_QUOTES):
+        quote = body.find(b'"', quote + 1, end)
+        if quote < 0:
+            return None
+        if body[quote - 1] != 0x5C:
+            return quote + 1
+        before = quote - 1
+        while body[before - 1] == 0x5C and before - 1 > start:
+            before -= 1
+        if (quote - before) % 2 == 0:
+            return quote + 1
+    raise TooDense
+
+
+def items(body: bytes, start: int, limit: int, window: int) -> Iterator[tuple[bytes, bytes]]:
     """The first ``limit`` items of the array at ``start``, each as its first and last bytes.
 
     The former are at most ``window`` bytes, the latter at most ENDING, and empty for an item
     whose end is out of reach; no other follows such a one.
+
+    Raises:
+        TooDense: see ``MAX_QUOTES``.
     """
-    found: list[tuple[bytes, bytes]] = []
     if body[start : start + 1] != b"[":
-        return found
+        return
     position = start + 1
     while body[position : position + 1] in _SPACES:
         position += 1
-    while len(found) < limit and body[position : position + 1] not in (b"]", b""):
+    for _ in range(limit):
+        if body[position : position + 1] in (b"]", b""):
+            return
         stop = skip_value(body, position, min(len(body), position + MAX_ITEM))
         if stop is None:
-            found.append((body[position : position + window], b""))
-            break
+            yield body[position : position + window], b""
+            return
         head = body[position : min(stop, position + window)]
-        found.append((head, body[max(position, stop - ENDING) : stop]))
+        yield head, body[max(position, stop - ENDING) : stop]
         following = _NEXT_AT.match(body, stop)
         if following is None or following[1] != b",":
-            break
+            return
         position = following.end()
-    return found
 
 
 # --- backwards ----------------------------------------------------------------------------------
