@@ -53,6 +53,10 @@ class State(enum.IntEnum):
 
 TERMINAL = frozenset({State.DONE, State.REJECTED, State.ABORTED})
 
+# Module names: looking a member up in its enum costs five times as much (80 ns), ten times a
+# request.
+_NEW, _QUEUED, _CONNECTING, _WAITING_FIRST_BYTE, _STREAMING, _DONE, _REJECTED, _ABORTED = State
+
 
 class IllegalEvent(RuntimeError):
     """The driver fed an event that cannot happen in this state."""
@@ -110,7 +114,7 @@ class Exchange:
         self.traffic = traffic
         self.director = director
         self.trace = trace
-        self.state = State.NEW
+        self.state = _NEW
         self.attempt = 0
         self.tried: tuple[EndpointId, ...] = ()
         self.lease: Lease | None = None
@@ -126,11 +130,11 @@ class Exchange:
 
     @property
     def queued(self) -> bool:
-        return self.state is State.QUEUED
+        return self.state is _QUEUED
 
     @property
     def over(self) -> bool:
-        return self.state >= State.DONE
+        return self.state >= _DONE
 
     def feed(self, event: AnyEvent, now: float) -> Effect:
         """Take one event and say what to do.
@@ -162,7 +166,7 @@ class Exchange:
     def enqueue(self) -> Effect:
         """The director found no free place."""
         assert self.route is not None
-        self.state = State.QUEUED
+        self.state = _QUEUED
         return Wait(self.route.timeouts.queue)
 
     def _granted(self, event: AnyEvent, now: float) -> Effect:
@@ -185,7 +189,7 @@ class Exchange:
         self.lease = Lease(host, now)
         self.traffic.places.take()
         self.tried += (host.endpoint.id,)
-        self.state = State.CONNECTING
+        self.state = _CONNECTING
         if was_queued:
             self.traffic.places.queue.leave()
         self.trace.picked(host, self.reason, self.attempt)
@@ -200,7 +204,7 @@ class Exchange:
     # --- an attempt -----------------------------------------------------------------------
 
     def _connected(self, event: AnyEvent, now: float) -> Effect:
-        self.state = State.WAITING_FIRST_BYTE
+        self.state = _WAITING_FIRST_BYTE
         return STAND_BY
 
     def _connect_failed(self, event: AnyEvent, now: float) -> Effect:
@@ -231,13 +235,13 @@ class Exchange:
                 self.flag = "URX"
         self.status = event.status
         self.head_at = now
-        self.state = State.STREAMING
+        self.state = _STREAMING
         return Relay(self.route.timeouts.idle)
 
     def _complete(self, event: AnyEvent, now: float) -> Effect:
         failed = self.status >= 500
         self._end_attempt(Outcome.STATUS_ERROR if failed else Outcome.SUCCESS)
-        self._end(State.DONE, now)
+        self._end(_DONE, now)
         return FINISHED
 
     def _truncated(self, event: AnyEvent, now: float) -> Effect:
@@ -286,13 +290,13 @@ class Exchange:
         self.flag = "DC"
         if self.lease is not None:
             self._end_attempt(Outcome.ABANDONED)
-        self._end(State.ABORTED, now)
+        self._end(_ABORTED, now)
         return FINISHED
 
     def _cancel(self, event: AnyEvent, now: float) -> Effect:
         assert isinstance(event, Cancel)
         error = errors.Cancelled(event.reason)
-        if self.state is State.STREAMING:
+        if self.state is _STREAMING:
             return self._break_off(Outcome.ABANDONED, error, now)
         if self.lease is not None:
             self._end_attempt(Outcome.ABANDONED)
@@ -328,13 +332,13 @@ class Exchange:
     def _reject(self, error: errors.RouterError, now: float) -> Effect:
         self.flag = error.flag
         self.status = error.status
-        self._end(State.REJECTED, now)
+        self._end(_REJECTED, now)
         return Reject(error)
 
     def _break_off(self, outcome: Outcome, error: errors.RouterError, now: float) -> Effect:
         self.flag = error.flag
         self._end_attempt(outcome)
-        self._end(State.DONE, now)
+        self._end(_DONE, now)
         return Finish(error)
 
     def _end_attempt(self, outcome: Outcome) -> None:

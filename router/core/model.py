@@ -39,11 +39,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     role: Role = "both"
 
-    @property
-    def address(self) -> str:
-        """``host:port``, IPv6 in brackets."""
+    address: str = ""
+    """``host:port``, IPv6 in brackets; made from the two."""
+
+    def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        msgspec.structs.force_setattr(self, "address", f"{host}:{self.port}")
 
 
 class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -34,10 +34,12 @@ class LeastRequest:
         def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
             return LeastRequest(self)
 
-    __slots__ = ("_hosts", "_schedule", "_spec")
+    __slots__ = ("_choices", "_full_scan", "_hosts", "_schedule", "_spec")
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
+        self._full_scan = spec.selection == "full_scan"
+        self._choices = spec.choice_count
         self._hosts: Sequence[HostState] = ()
         self._schedule: EdfSchedule | None = None
 
@@ -55,12 +57,14 @@ class LeastRequest:
                 self._schedule = EdfSchedule(hosts, self._dynamic_weight)
         if self._schedule is not None:
             return self._schedule.next(), "least loaded by weight"
-        if self._spec.selection == "full_scan":
+        if self._full_scan:
             return least_active(hosts, rng), "least loaded"
-        best = hosts[rng.randrange(len(hosts))]
+        # Not randrange: it costs 0.4 us, and its freedom from bias is worth 1 in 2 ** 53 here.
+        draw, size = rng.random, len(hosts)
+        best = hosts[int(draw() * size)]
         best_active = best.active
-        for _ in range(self._spec.choice_count - 1):
-            other = hosts[rng.randrange(len(hosts))]
+        for _ in range(self._choices - 1):
+            other = hosts[int(draw() * size)]
             active = other.active
             if active < best_active:
                 best, best_active = other, active
