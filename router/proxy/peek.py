@@ -9,7 +9,6 @@ the first user message: a client that sends the history with each turn sends the
 and another conversation differs in them.
 """
 
-import contextlib
 import re
 
 import msgspec
@@ -32,6 +31,12 @@ PROMPT_WINDOW = 256
 
 MAX_MESSAGES = 16
 """Messages that are looked through for the first of a user."""
+
+MAX_MESSAGE = 1024 * 1024
+"""Bytes of one message that are skipped to get to the next."""
+
+FRONT = 64 * 1024
+"""First bytes of a body in pieces that are looked at before all is joined."""
 
 _USER = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"user"')
 # Where in a message its role is looked for: in front of its content or behind it.
@@ -87,8 +92,12 @@ def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> Ll
     )
 
 
-def peek(body: bytes, kind: Body, head: RequestHead) -> Peek:
+def peek(pieces: list[bytes], size: int, kind: Body, head: RequestHead) -> Peek:
     """Look at a whole body.
+
+    Args:
+        pieces: the body as it was read; joined only if there is no other way.
+        size: of all pieces.
 
     Raises:
         BadRequest: the path takes JSON and this is none, or ``model`` is not a string.
@@ -96,22 +105,54 @@ def peek(body: bytes, kind: Body, head: RequestHead) -> Peek:
     if kind is not Body.JSON:
         content_type = head.content_type
         if content_type[:19].lower() == b"multipart/form-data":
-            return Peek(model=forms.field(body, content_type, b"model"))
-        if kind is not Body.FORM and body[:1] != b"{":
+            return Peek(model=forms.field(b"".join(pieces), content_type, b"model"))
+        if kind is not Body.FORM and (not pieces or pieces[0][:1] != b"{"):
             return NOTHING
+    body = pieces[0] if len(pieces) == 1 else b""
     try:
-        if len(body) > WHOLE:
-            found = scan.both_ends(body)
-            if found.model is not None:
-                with contextlib.suppress(scan.TooDense):
-                    return _from_scan(body, found)
+        if size > WHOLE:
+            seen = _from_ends(_first(pieces), _last(pieces), size)
+            if seen is not None:
+                return seen
+        body = body or b"".join(pieces)
         return _from_request(_decode(body))
     except msgspec.ValidationError:
-        return _leniently(body, kind)
+        return _leniently(body or b"".join(pieces), kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if kind is Body.JSON:
             raise errors.BadRequest(f"the body is not valid JSON: {error}") from None
         return NOTHING
+
+
+def _first(pieces: list[bytes]) -> bytes:
+    if len(pieces[0]) >= FRONT:
+        return pieces[0]
+    size = count = 0
+    while count < len(pieces) and size < FRONT:
+        size += len(pieces[count])
+        count += 1
+    return b"".join(pieces[:count])
+
+
+def _last(pieces: list[bytes]) -> bytes:
+    if len(pieces[-1]) >= scan.REACH:
+        return pieces[-1]
+    size, count = 0, len(pieces)
+    while count and size < scan.REACH:
+        count -= 1
+        size += len(pieces[count])
+    return b"".join(pieces[count:])
+
+
+def _from_ends(body: bytes, ending: bytes, size: int) -> Peek | None:
+    """A peek out of the first and the last bytes; None if they do not tell enough."""
+    found = scan.both_ends(body, ending)
+    if found.model is None:
+        return None
+    try:
+        return _from_scan(body, found, len(body) == size)
+    except (OutOfReach, scan.TooDense):
+        return None
 
 
 def _from_request(request: _Request) -> Peek:
@@ -166,37 +207,40 @@ def front(body: bytes, kind: Body, head: RequestHead) -> Peek | None:
         return NOTHING
     try:
         found = scan.front(body)
-        return None if found.model is None else _from_scan(body, found)
-    except (msgspec.DecodeError, scan.TooDense):
+        return None if found.model is None else _from_scan(body, found, False)
+    except (msgspec.DecodeError, OutOfReach, scan.TooDense):
         return None  # not JSON, or only to be known when all of it is there
 
 
-def _from_scan(body: bytes, found: scan.Found) -> Peek:
+def _from_scan(body: bytes, found: scan.Found, whole: bool) -> Peek:
     parts: list[bytes] = []
     starts = found.starts
     lead = None
     if (start := starts.get("messages")) is not None:
-        parts = _first_items(body, start)
+        parts = _first_items(body, start, whole)
         lead = starts.get("system")
     elif (start := starts.get("prompt")) is not None:
-        parts = [_window(body, start, PROMPT_WINDOW)]
+        parts = [_window(body, start, PROMPT_WINDOW, whole)]
     elif (start := starts.get("input")) is not None:
         if body[start : start + 1] == b"[":
-            parts = _first_items(body, start)
+            parts = _first_items(body, start, whole)
         else:
-            parts = [_window(body, start, PROMPT_WINDOW)]
+            parts = [_window(body, start, PROMPT_WINDOW, whole)]
         lead = starts.get("instructions")
     if parts and lead is not None:
-        parts.insert(0, _window(body, lead, WINDOW))
+        parts.insert(0, _window(body, lead, WINDOW, whole))
     return from_fields(found.model, found.fields, _digest(found.model, parts) if parts else None)
 
 
-def _window(body: bytes, start: int, size: int) -> bytes:
+class OutOfReach(Exception):
+    """The hash needs bytes that are not among the first ones."""
+
+
+def _window(body: bytes, start: int, size: int, whole: bool) -> bytes:
     """The value at ``start``, at most ``size`` bytes of it."""
-    try:
-        stop = scan.skip_value(body, start, min(len(body), start + size))
-    except scan.TooDense:
-        stop = None
+    if not whole and start + size > len(body):
+        raise OutOfReach
+    stop = scan.skip_value(body, start, min(len(body), start + size))
     return body[start : start + size if stop is None else stop]
 
 
@@ -227,24 +271,34 @@ def _first_messages(messages: list[msgspec.Raw]) -> list[bytes]:
     for item in messages[:MAX_MESSAGES]:
         message = bytes(item)
         parts.append(message[:WINDOW])
-        if _is_users(message, message[-_ROLE_REACH:]):
+        if _USER.search(message, 0, _ROLE_REACH) or _USER.search(
+            message, max(0, len(message) - _ROLE_REACH)
+        ):
             break
     return parts
 
 
-def _first_items(body: bytes, start: int) -> list[bytes]:
+def _first_items(body: bytes, start: int, whole: bool) -> list[bytes]:
     """As ``_first_messages``, of the array at ``start``."""
     parts: list[bytes] = []
-    for first, last in scan.items(body, start, MAX_MESSAGES, WINDOW):
+    position = scan.next_item(body, start)
+    while position is not None and len(parts) < MAX_MESSAGES:
+        first = _window(body, position, WINDOW, whole)
         parts.append(first)
-        if _is_users(first, last):
+        if _USER.search(first, 0, _ROLE_REACH):
+            break  # where a long message ends need not be known if no other follows
+        stop = position + len(first)
+        if len(first) == WINDOW:
+            end = scan.skip_value(body, position, min(len(body), position + MAX_MESSAGE))
+            if end is None and not whole:
+                raise OutOfReach
+            if end is None:
+                break
+            stop = end
+        if _USER.search(body, max(position, stop - _ROLE_REACH), stop):
             break
+        position = scan.next_item(body, stop)
     return parts
-
-
-def _is_users(first: bytes, last: bytes) -> bool:
-    """Whether a message is a user's, by the first and the last bytes of it."""
-    return _USER.search(first, 0, _ROLE_REACH) is not None or _USER.search(last) is not None
 
 
 def _digest(model: str | None, parts: list[bytes]) -> int:

@@ -130,21 +130,18 @@ class Relay:
         """The request is complete."""
         self.whole = True
         if self.exchange is None:
-            if len(self._pieces) > 1:
-                self._pieces = [b"".join(self._pieces)]
-            self._begin(self._pieces[0] if self._pieces else b"", now)
+            self._begin(now)
         elif self.exchange.state is State.WAITING_FIRST_BYTE and self.upstream is not None:
             if self._upload_chunked:
                 self.upstream.write(LAST_CHUNK)
             self.uploaded = True
             self._arm(Stage.FIRST_BYTE, self._first_byte_timeout(), now)
 
-    def _begin(self, body: bytes, now: float) -> None:
-        head = self.head
+    def _begin(self, now: float) -> None:
         seen = peek.NOTHING
-        if body or self._kind is Body.JSON:
+        if self._pieces or self._kind is Body.JSON:
             try:
-                seen = peek.peek(body, self._kind, head)
+                seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head)
             except errors.BadRequest as error:
                 self.refuse(error)
                 return

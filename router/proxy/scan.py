@@ -8,7 +8,6 @@ is there twice the last is used, as JSON parsers do, unless it is in the part no
 """
 
 import re
-from collections.abc import Iterator
 
 import msgspec
 
@@ -18,7 +17,7 @@ REACH = 4096
 _SPACE = b" \t\r\n"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY_AT = re.compile(rb"[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
-_SPACES = frozenset((b" ", b"\t", b"\r", b"\n"))
+_SPACE_AT = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_AT = re.compile(rb"[-+.0-9A-Za-z]++")
 _NEXT_AT = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
 _MARK = re.compile(rb'["{}\[\]]')
@@ -31,12 +30,6 @@ MAX_BRACKETS = 2048
 
 MAX_QUOTES = 256
 """Escaped quotes passed in one string at 0.2 us each; decoding all of it is quicker than more."""
-
-MAX_ITEM = 1024 * 1024
-"""Bytes of one message that are skipped to get to the next."""
-
-ENDING = 64
-"""Last bytes of an item that are given."""
 
 
 class TooDense(Exception):
@@ -99,15 +92,19 @@ def front(body: bytes, reach: int = REACH) -> Found:
     return found
 
 
-def both_ends(body: bytes, reach: int = REACH) -> Found:
+def both_ends(body: bytes, ending: bytes, reach: int = REACH) -> Found:
     """The top level from both ends; what the back says is later, and wins.
+
+    Args:
+        body: the first bytes, or all.
+        ending: the last bytes, or all.
 
     Raises:
         msgspec.DecodeError: if a field that routing wants is no JSON.
     """
     found = front(body, reach)
     if not found.whole:
-        found.fields.update(back(body, reach))
+        found.fields.update(back(ending, reach))
     return found
 
 
@@ -161,33 +158,17 @@ def _skip_string(body: bytes, start: int, end: int) -> int | None:
     raise TooDense
 
 
-def items(body: bytes, start: int, limit: int, window: int) -> Iterator[tuple[bytes, bytes]]:
-    """The first ``limit`` items of the array at ``start``, each as its first and last bytes.
+def next_item(body: bytes, position: int) -> int | None:
+    """Where the item of an array begins that follows the ``[`` or the end of an item there.
 
-    The former are at most ``window`` bytes, the latter at most ENDING, and empty for an item
-    whose end is out of reach; no other follows such a one.
-
-    Raises:
-        TooDense: see ``MAX_QUOTES``.
+    None if there is none.
     """
-    if body[start : start + 1] != b"[":
-        return
-    position = start + 1
-    while body[position : position + 1] in _SPACES:
-        position += 1
-    for _ in range(limit):
-        if body[position : position + 1] in (b"]", b""):
-            return
-        stop = skip_value(body, position, min(len(body), position + MAX_ITEM))
-        if stop is None:
-            yield body[position : position + window], b""
-            return
-        head = body[position : min(stop, position + window)]
-        yield head, body[max(position, stop - ENDING) : stop]
-        following = _NEXT_AT.match(body, stop)
-        if following is None or following[1] != b",":
-            return
-        position = following.end()
+    if body[position : position + 1] == b"[":
+        matched = _SPACE_AT.match(body, position + 1)
+        assert matched is not None
+        return None if body[matched.end() : matched.end() + 1] in (b"]", b"") else matched.end()
+    following = _NEXT_AT.match(body, position)
+    return None if following is None or following[1] != b"," else following.end()
 
 
 # --- backwards ----------------------------------------------------------------------------------

@@ -16,7 +16,10 @@ PLAIN = RequestHead(b"POST", b"/v1/chat/completions", True)
 
 def look(body: bytes | dict[str, object], kind: Body = Body.JSON) -> peek.Peek:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return peek.peek(raw, kind, PLAIN)
+    seen = peek.peek([raw] if raw else [], len(raw), kind, PLAIN)
+    cut = [raw[at : at + 5000] for at in range(0, len(raw), 5000)]
+    assert peek.peek(cut, len(raw), kind, PLAIN) == seen
+    return seen
 
 
 FIELDS: dict[str, tuple[bytes, peek.Peek]] = {
@@ -181,7 +184,7 @@ def test_small_bodies(body: bytes) -> None:
 def test_both_ends_never_err(body: bytes, reach: int) -> None:
     """However short the reach: a field that is found is the field that a parser finds."""
     fields = json.loads(body)
-    found = scan.both_ends(body, reach)
+    found = scan.both_ends(body, body, reach)
     for name, value in found.fields.items():
         assert fields[name] == value
     for name, start in found.starts.items():
@@ -196,7 +199,7 @@ def test_both_ends_find_all_within_reach(body: bytes) -> None:
     expected = {
         name: fields[name] for name in ("model", "stream", "max_tokens", "user") if name in fields
     }
-    assert scan.both_ends(body, len(body)).fields == expected
+    assert scan.both_ends(body, body, len(body)).fields == expected
     assert scan.back(body, len(body)) == expected
 
 
@@ -316,7 +319,7 @@ def test_forms(name: str) -> None:
         b'Content-Type: Multipart/Form-Data; charset=x; boundary="Bound-aRy"\r\n\r\n',
         10,
     )
-    assert peek.peek(body, Body.FORM, head).model == expected
+    assert peek.peek([body], len(body), Body.FORM, head).model == expected
 
 
 async def test_form_reaches_the_engine_of_its_model(rig: Rig) -> None:
