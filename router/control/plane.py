@@ -18,7 +18,7 @@ from router.control.engine_client import EngineClient
 from router.control.messages import SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.probes import Prober
-from router.control.roster import Roster
+from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
 from router.control.slots import SlotTable
 from router.control.sockets import ReservedAddress
@@ -208,7 +208,7 @@ class ControlPlane:
         """Named conditions, whether each holds, and its state in words."""
         ready, count = self.supervisor.ready, self.supervisor.count
         started = self.supervisor.settled_generation > 0
-        usable = sum(1 for standing in self.roster.standings.values() if standing.usable)
+        usable = sum(1 for standing in self.roster.standings.values() if self._proven(standing))
         generation = self.store.generation
         return [
             ("config", generation > 0, f"generation {generation}"),
@@ -217,6 +217,11 @@ class ControlPlane:
             ("endpoints", usable > 0, f"{usable} of {len(self.roster.standings)} usable"),
             ("not draining", not self.failing, "draining" if self.failing else "accepting"),
         ]
+
+    def _proven(self, standing: Standing) -> bool:
+        """Whether it may be used and has passed a health check, where there are any."""
+        health = self.store.snapshot.clusters[standing.endpoint.cluster].health
+        return standing.usable and (health is None or standing.healthy is True)
 
     @property
     def ready(self) -> bool:

@@ -33,10 +33,10 @@ from router.telemetry.logs import logger
 from router.telemetry.totals import Totals
 
 WORKER_MODULE = "router.proxy.worker"
-FAST_CRASH = 5.0
+FAST_CRASH = 2.0
 """Seconds; a worker that lived longer is restarted without a pause."""
-PAUSES = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds before the n-th restart in a row after fast crashes."""
+PAUSES = (0.0, 0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before the next start, by the number of fast crashes in a row."""
 SILENCE = 30.0
 """Seconds without a word from a living worker before it is taken for stuck."""
 SPAWN_RETRY = 1.0

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.control.board import Board, WorkerColumn, create_file
 from router.control.slots import BoardFull, SlotTable
@@ -115,3 +117,25 @@ class TestSlots:
 
     def test_an_endpoint_named_twice_has_one_row(self):
         assert SlotTable(2, lambda row: True).assign(["a", "a", "b"]).keys() == {"a", "b"}
+
+    @given(st.lists(st.sets(st.sampled_from("abcdefgh"), max_size=4), max_size=12), st.data())
+    def test_any_sequence_of_reloads(self, reloads, data):
+        """Rows are never shared, survivors keep theirs, and busy rows are not given away."""
+        busy: set[int] = set()
+        table = SlotTable(5, lambda row: row not in busy)
+        owner: dict[int, str] = {}
+        before: dict[str, int] = {}
+        for keys in reloads:
+            try:
+                rows = table.assign(sorted(keys))
+            except BoardFull:
+                assert len(keys | {owner[row] for row in busy}) > 5
+                continue
+            assert set(rows) == keys
+            assert len(set(rows.values())) == len(rows)
+            assert all(rows[key] == before[key] for key in keys & before.keys())
+            for key, row in rows.items():
+                assert row not in busy or owner[row] == key
+                owner[row] = key
+            busy = data.draw(st.sets(st.sampled_from(sorted(owner)))) if owner else set()
+            before = rows

@@ -125,6 +125,27 @@ async def test_idle_connections_do_not_hold_up_the_end(tmp_path):
         assert await router.ended(8) == 0
 
 
+async def test_it_is_not_ready_without_an_engine_and_says_why(tmp_path):
+    async with emulator("late") as late:
+        late.refuse(60)
+        async with serving(tmp_path, configuration(late.address)) as router:
+            status, text = await router.text("/readyz?verbose")
+            assert status == 503
+            assert "[-] endpoints: 0 of 1 usable" in text
+            assert "[+] workers: 1 of 1 serve" in text
+            async with router.chat() as answer:
+                assert answer.status == 503
+            async with router.session.get(f"{router.api}/v1/models") as answer:
+                assert (await answer.json())["data"] == []
+            await late.start()
+
+            async def ready() -> bool:
+                return (await router.text("/readyz"))[0] == 200
+
+            await until(ready)
+            assert await router.served_by() == "late"
+
+
 async def test_workers_end_when_control_is_killed(tmp_path):
     async with emulator("a") as a:
         async with serving(tmp_path, configuration(a.address, workers=2)) as router:
