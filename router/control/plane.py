@@ -15,6 +15,7 @@ import msgspec
 from router.config.schema import encode
 from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
 from router.control.engine_client import EngineClient
+from router.control.gauges import add_endpoint_gauges
 from router.control.messages import SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.probes import Prober
@@ -230,27 +231,9 @@ class ControlPlane:
     def totals(self) -> Totals:
         """The metrics of this moment: the workers' sums and control's own."""
         totals = self.supervisor.totals()
-        gauges = totals.gauges
         now = asyncio.get_running_loop().time()
-        for name in _ENDPOINT_GAUGES:
-            gauges[name] = {}
-        for standing in self.roster.standings.values():
-            endpoint = standing.endpoint
-            labels = (endpoint.cluster, endpoint.address)
-            # Read from the board: it is exact where the workers' last reports are not.
-            gauges["endpoint_in_flight"][labels] = self.in_flight(endpoint.id)
-            gauges["endpoint_healthy"][labels] = float(standing.healthy is not False)
-            gauges["endpoint_weight"][labels] = standing.weight
-            for state in AdminState:
-                is_it = float(standing.admin is state)
-                gauges["endpoint_admin_state"][*labels, state.name.lower()] = is_it
-            if (load := standing.load) is not None:
-                gauges["load_report_age_seconds"][labels] = max(0.0, now - load.at)
-                if standing.load_fresh:
-                    gauges["endpoint_running"][labels] = load.running
-                    gauges["endpoint_waiting"][labels] = load.waiting
-                    if load.kv_usage is not None:
-                        gauges["endpoint_kv_cache_usage"][labels] = load.kv_usage
+        add_endpoint_gauges(totals, self.roster.standings.values(), self.in_flight, now)
+        gauges = totals.gauges
         gauges["config_generation"] = _one(self.store.generation)
         gauges["workers_ready"] = _one(self.supervisor.serving)
         gauges["draining"] = _one(float(self.failing))
@@ -296,18 +279,6 @@ class ControlPlane:
 
     def __repr__(self) -> str:
         return f"<ControlPlane {self.store!r} {self.roster!r} {self.supervisor!r}>"
-
-
-_ENDPOINT_GAUGES = (
-    "endpoint_in_flight",
-    "endpoint_healthy",
-    "endpoint_weight",
-    "endpoint_admin_state",
-    "endpoint_running",
-    "endpoint_waiting",
-    "endpoint_kv_cache_usage",
-    "load_report_age_seconds",
-)
 
 
 def _one(value: float) -> dict[Labels, float]:

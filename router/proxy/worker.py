@@ -51,6 +51,8 @@ from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
 from router.telemetry.totals import Labels, Totals
 
+MAX_LISTED = 1000
+"""Requests under way that are told to an operator, the oldest."""
 ORPHAN_GRACE = 5.0
 """Seconds to finish exchanges after control is gone."""
 LAG_INTERVAL = 0.1
@@ -124,7 +126,7 @@ class Worker:
                 found = self._server is not None and self._server.cancel(serial)
                 self._channel.send(CancelReply(query=query, found=found))
             case RequestsQuery(query=query):
-                requests = [] if self._server is None else self._server.requests()
+                requests = [] if self._server is None else self._server.requests()[:MAX_LISTED]
                 self._channel.send(RequestsReply(query=query, requests=requests))
 
     def _take_snapshot(self, message: SnapshotUpdate) -> None:

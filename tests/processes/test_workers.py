@@ -21,7 +21,7 @@ async def test_kill_9_of_a_worker_under_load(tmp_path):
                 return await router.metric("warmpath_sent_bytes_total" + '{cluster="demo"}') > 0
 
             await until(counted)
-            streams = [await router.chat(400, stream=True) for _ in range(20)]
+            streams = [await router.chat(200, stream=True) for _ in range(20)]
             for stream in streams:
                 await stream.content.readany()
             assert await router.in_flight() == 20
