@@ -25,6 +25,15 @@ _MARK = re.compile(rb'["{}\[\]]')
 _WANTED = frozenset(
     ("model", "stream", "max_completion_tokens", "max_tokens", "max_output_tokens", "user")
 )
+_KEYS = {
+    b'"%b"' % name.encode(): name
+    for name in (*_WANTED, "messages", "system", "prompt", "input", "instructions")
+}
+# Where the bulk of a body is: what follows it is looked at from the back.
+_BULK = frozenset(("messages", "input"))
+
+_decode = msgspec.json.Decoder().decode
+
 MAX_BRACKETS = 2048
 """Brackets followed while one value is skipped; about half a millisecond."""
 
@@ -41,7 +50,7 @@ class Found:
 
     Attributes:
         fields: the decoded fields among those that routing wants.
-        starts: offset of each other top-level value that was met from the front.
+        starts: offsets of the values met from the front that routing or its hash wants.
         whole: the front look reached the end of the object.
     """
 
@@ -71,11 +80,14 @@ def front(body: bytes, reach: int = REACH) -> Found:
         return found
     position += 1
     while (key := _KEY_AT.match(body, position, end)) is not None:
-        name = msgspec.json.decode(key[1], type=str)
+        name = _name(key[1])
         start = key.end()
         if start == end:
             break
-        found.starts[name] = start
+        if name:
+            found.starts[name] = start
+            if name in _BULK and body[start] == 0x5B:
+                break
         try:
             stop = skip_value(body, start, end)
         except TooDense:
@@ -84,12 +96,20 @@ def front(body: bytes, reach: int = REACH) -> Found:
         if stop is None or (following := _NEXT_AT.match(body, stop, end)) is None:
             break
         if name in _WANTED:
-            found.fields[name] = msgspec.json.decode(body[start:stop])
+            found.fields[name] = _decode(body[start:stop])
         if following[1] != b",":
             found.whole = True
             break
         position = following.end()
     return found
+
+
+def _name(key: bytes) -> str:
+    """The key, out of its quotes; empty if it is none of those that matter."""
+    if b"\\" in key:
+        name = _decode(key)
+        return name if name in _KEYS.values() else ""
+    return _KEYS.get(key, "")
 
 
 def both_ends(body: bytes, ending: bytes, reach: int = REACH) -> Found:
@@ -197,9 +217,9 @@ def back(body: bytes, reach: int = REACH) -> dict[str, object]:
         key_start = _string_before(text, key_end)
         if key_start is None:
             return fields
-        name = msgspec.json.decode(text[key_start:key_end], type=str)
+        name = _name(text[key_start:key_end])
         if name in _WANTED and name not in fields:
-            fields[name] = msgspec.json.decode(text[start:end])
+            fields[name] = _decode(text[start:end])
         comma = _strip(text, key_start)
         if text[comma - 1 : comma] != b",":
             return fields
@@ -245,7 +265,13 @@ def _value_before(text: bytes, end: int) -> int | None:
 def _container_before(text: bytes, end: int) -> int | None:
     depth, position = 0, end
     for _ in range(MAX_BRACKETS):
-        position = max(text.rfind(mark, 0, position) for mark in (b'"', b"{", b"}", b"[", b"]"))
+        position = max(
+            text.rfind(b'"', 0, position),
+            text.rfind(b"}", 0, position),
+            text.rfind(b"{", 0, position),
+            text.rfind(b"]", 0, position),
+            text.rfind(b"[", 0, position),
+        )
         if position < 0:
             return None
         mark = text[position]
