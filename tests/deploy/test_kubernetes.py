@@ -10,6 +10,7 @@ import yaml
 from router.config.build import build
 from router.config.load import loads
 from tests.deploy.manifests import core_problems, custom_resource_problems, manifests
+from tests.deploy.test_compose import engine_command, parsed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ALL = list(manifests(*sorted((ROOT / "deploy/k8s").glob("*.yaml"))))
@@ -95,6 +96,13 @@ def test_istio_leads_to_these_services() -> None:
     route = next(m for _, m in istio if m["kind"] == "VirtualService")["spec"]["http"][0]
     port = route["route"][0]["destination"]["port"]["number"]
     assert port in {p["port"] for p in find("Service", "warmpath")["spec"]["ports"]}
+
+
+def test_the_engines_arguments_are_understood() -> None:
+    spec = pod("StatefulSet", "warmpath-engine")
+    parameters = parsed(engine_command("emulator"), spec["containers"][0]["args"])
+    assert (parameters["host"], parameters["port"]) == ("0.0.0.0", 8000)
+    assert parameters["shutdown_timeout"] < spec["terminationGracePeriodSeconds"]
 
 
 def test_pods_run_with_the_least() -> None:
