@@ -16,6 +16,8 @@ from router.config.schema import (
     StringCondition,
 )
 from router.config.units import Address
+from router.core.admission.rate_limit import RateLimit
+from router.core.admission.token_bucket import BucketSpec
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape
 from router.core.listener import ListenerLimits
@@ -174,6 +176,16 @@ def _route(spec: RouteSpec) -> Route:
             queue=float(spec.timeouts.queue),
         ),
         retry=RetryPolicy(attempts=0) if spec.retry is None else _retry(spec.retry),
+        limits=tuple(
+            RateLimit(
+                name=f"{spec.name}#{number}",
+                bucket=BucketSpec(
+                    float(limit.max_tokens), limit.tokens_per_fill / float(limit.fill_interval)
+                ),
+                per=limit.per,
+            )
+            for number, limit in enumerate(spec.limits, 1)
+        ),
     )
 
 

@@ -16,6 +16,10 @@ MAX_ENDPOINTS = 65_000
 """Rows of the shared board that one machine's workers count in."""
 
 
+SHORTEST_FILL = 0.05
+"""Seconds; Envoy's bound."""
+
+
 def problems(config: Config) -> list[Problem]:
     """Everything that keeps this configuration from being used."""
     return [*_addresses(config), *snapshot_problems(config)]
@@ -113,6 +117,12 @@ def _routes(config: Config) -> Iterator[Problem]:
         yield from _destinations(route, clusters, path)
         yield from _conditions(route, path)
         yield from _retry(route, path)
+        for number, limit in enumerate(route.limits):
+            if limit.fill_interval < SHORTEST_FILL:
+                yield Problem(
+                    (*path, "limits", number, "fill_interval"),
+                    f"must be at least 50ms, not {limit.fill_interval}",
+                )
 
 
 def _destinations(

@@ -305,16 +305,43 @@ class Retry(Section, frozen=True, kw_only=True):
     ] = 3
 
 
+class RateLimitSpec(Section, frozen=True, kw_only=True):
+    """A token bucket, filled continuously; a request takes one token (429 when there is none).
+
+    It holds for all workers of the machine together and survives reloads.
+    """
+
+    max_tokens: Annotated[Count, doc("What the bucket holds: the largest burst.")]
+    tokens_per_fill: Annotated[Count, doc("Tokens that are added in one fill interval.")]
+    fill_interval: Annotated[Interval, doc("At least 50ms.")] = Interval(1)
+    per: Annotated[
+        tuple[
+            Annotated[str, msgspec.Meta(pattern=r"^(model|user|address|header:[!-9;-~]+)$")], ...
+        ],
+        doc(
+            "A bucket for each value of these: `model`, `user` (the body's field), `address` (the "
+            "client's) or `header:NAME`. Requests without one of them are not limited. Empty: one "
+            "bucket for the route.",
+            single=True,
+            max_length=8,
+        ),
+    ] = ()
+
+
 class RouteSpec(Section, frozen=True, kw_only=True):
     """Requests that match go to these destinations; the first route that matches wins."""
 
-    planned: ClassVar[tuple[str, ...]] = ("mirror", "rewrite", "fault", "limits", "fallbacks")
+    planned: ClassVar[tuple[str, ...]] = ("mirror", "rewrite", "fault", "fallbacks")
 
     name: Annotated[Name, doc("Unique among routes; appears in logs and metrics.")]
     match: Match = Match()
     to: Annotated[tuple[DestinationSpec, ...], doc("At least one.", single=True, min_length=1)]
     timeouts: RouteTimeouts = RouteTimeouts()
     retry: Retry | None = Retry()
+    limits: Annotated[
+        tuple[RateLimitSpec, ...],
+        doc("Drawn on in order; the first that is empty refuses the request.", max_length=16),
+    ] = ()
 
 
 class Config(Section, frozen=True, kw_only=True):

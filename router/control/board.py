@@ -1,9 +1,10 @@
 """The board: what worker processes tell each other without asking.
 
-One shared mapping, two parts. First a table of in-flight counts, a row per slot (an endpoint or a
+One shared mapping, three parts. First a table of in-flight counts, a row per slot (an endpoint or a
 cluster) and a column per worker; a cell has exactly one writer, so no lock is needed, and a
 64-bit cell is written whole. Then the words of the affinity table, which every worker writes: see
-``router.core.balancers.affinity`` for why that is harmless. Control makes the board, passes its
+``router.core.balancers.affinity`` for why that is harmless. Last the rate limits' buckets, see
+``router.control.shared_buckets``. Control makes the board, passes its
 file descriptor to the workers and clears the column of a worker that died.
 """
 
@@ -11,11 +12,14 @@ import mmap
 import os
 import tempfile
 
+from router.control.shared_buckets import ENTRY, SharedBuckets
 from router.core.balancers.affinity import AffinityTable
 
 CELL = 8
 DEFAULT_ROWS = 4096
 DEFAULT_WORDS = 1 << 16
+BUCKETS = 1 << 14
+"""Rate limit buckets; a multiple of the ways of ``SharedBuckets``."""
 
 
 class Board:
@@ -44,12 +48,16 @@ class Board:
         view = memoryview(self._map)
         cells_end = rows * columns * CELL
         self.cells: memoryview[int] = view[:cells_end].cast("q")
-        self.affinity_words: memoryview[int] = view[cells_end:].cast("Q")
+        words_end = cells_end + words * CELL
+        self.affinity_words: memoryview[int] = view[cells_end:words_end].cast("Q")
+        self._bucket_bytes = view[words_end:]
+        self._buckets_at = words_end
+        self._fd = fd
 
     @staticmethod
     def size(rows: int, columns: int, words: int) -> int:
         """Bytes that the file must have."""
-        return (rows * columns + words) * CELL
+        return (rows * columns + words) * CELL + BUCKETS * ENTRY
 
     def total(self, slot: int) -> int:
         """In-flight count of one slot over all workers."""
@@ -71,10 +79,15 @@ class Board:
         """The machine's memory of where conversations went."""
         return AffinityTable(self.affinity_words)
 
+    def buckets(self) -> SharedBuckets:
+        """The machine's rate limit buckets; needs the board's descriptor to stay open."""
+        return SharedBuckets(self._bucket_bytes, self._fd, self._buckets_at)
+
     def close(self) -> None:
         """Unmap. Views handed out before must not be used any more."""
         self.cells.release()
         self.affinity_words.release()
+        self._bucket_bytes.release()
         try:
             self._map.close()
         except BufferError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from router.core import errors
 from router.core.admission.concurrency import PendingQueue
+from router.core.admission.token_bucket import BucketStore, LocalBuckets
 from router.core.balancers.least_request import least_active
 from router.core.clock import Rng
 from router.core.cluster import Cluster
@@ -95,13 +96,20 @@ class Director:
         rng: chance.
         slots: rows on the shared board by endpoint id and by cluster name; counted up here if
             not given.
+        buckets: levels of the rate limits; this process's own by default.
     """
 
     def __init__(
-        self, snapshot: Snapshot, fleet: Fleet, rng: Rng, slots: Mapping[str, int] | None = None
+        self,
+        snapshot: Snapshot,
+        fleet: Fleet,
+        rng: Rng,
+        slots: Mapping[str, int] | None = None,
+        buckets: BucketStore | None = None,
     ) -> None:
         self.fleet = fleet
         self.rng = rng
+        self.buckets: BucketStore = buckets if buckets is not None else LocalBuckets()
         self.active: dict[int, Exchange] = {}
         self.begun = 0
         self._traffic: dict[tuple[str, Subset], ClusterTraffic] = {}

@@ -17,6 +17,7 @@ class RouterError(Exception):
         message: one sentence for the client; names the field and the limit where there is one.
         param: the request field at fault, if any.
         retry_after: seconds after which a retry makes sense, sent as ``Retry-After``.
+        headers: further response header lines, without CRLF.
     """
 
     status: ClassVar[int] = 500
@@ -26,12 +27,18 @@ class RouterError(Exception):
     origin: ClassVar[Origin] = "router"
 
     def __init__(
-        self, message: str, *, param: str | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: tuple[bytes, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.headers = headers
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status} {self.flag} {self.message!r}>"
@@ -92,6 +99,15 @@ class BodyTooLarge(ClientError):
 
 class ExpectationFailed(ClientError):
     status = 417
+
+
+class RateLimited(ClientError):
+    """A token bucket is empty."""
+
+    status = 429
+    flag = "RL"
+    kind = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class HeadTooLarge(ClientError):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from router.core import errors
+from router.core.admission.rate_limit import Standing, draw_all, refusal
 from router.core.events import (
     FINISHED,
     STAND_BY,
@@ -73,6 +74,7 @@ class Exchange:
         reason: the balancer's words for the last pick.
         replayable: whether the driver can still send the whole request again.
         queued_for: seconds spent in the pending queue.
+        standing: with the tightest rate limit; None where none applied.
         head_at: when the head went to the client; None before.
     """
 
@@ -90,6 +92,7 @@ class Exchange:
         "retrying",
         "route",
         "serial",
+        "standing",
         "started_at",
         "state",
         "status",
@@ -125,6 +128,7 @@ class Exchange:
         self.reason = "-"
         self.started_at = now
         self.queued_for = 0.0
+        self.standing: Standing | None = None
         self.head_at: float | None = None
         self.ended_at: float | None = None
 
@@ -152,6 +156,12 @@ class Exchange:
     def _start(self, event: AnyEvent, now: float) -> Effect:
         if self.traffic is None:
             return self._reject(self.director.unroutable(self.request), now)
+        assert self.route is not None
+        if self.route.limits:
+            standing = draw_all(self.route.limits, self.request, self.director.buckets, now)
+            if standing is not None and not standing.verdict.allowed:
+                return self._reject(refusal(standing), now)
+            self.standing = standing
         return self.director.admit(self, now)
 
     def overflow(self, limit: str, value: int, now: float) -> Effect:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from router.core.admission.rate_limit import RateLimit
 from router.core.clock import Rng
 from router.core.model import LlmRequest
 from router.core.retry.policy import RetryPolicy
@@ -131,6 +132,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     destinations: tuple[Destination, ...]
     timeouts: Timeouts = Timeouts()
     retry: RetryPolicy = RetryPolicy()
+    limits: tuple[RateLimit, ...] = ()
 
     def destination(self, rng: Rng) -> Destination:
         """Draw one arm by weight. A request keeps its arm over all its attempts."""

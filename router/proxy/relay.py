@@ -286,6 +286,8 @@ class Relay:
             return  # not good enough: the exchange tries elsewhere
         self._let_go()
         extra = self._decision() if self._server.limits.expose_decision else []
+        if exchange.standing is not None:
+            extra += exchange.standing.headers()
         self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
         self.closes = not reply.keep_alive
         idle = exchange.route.timeouts.idle

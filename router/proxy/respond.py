@@ -75,6 +75,8 @@ def error_answer(
     extra = b""
     if error.retry_after is not None or error.status == 503:
         extra = b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 0))
+    for line in error.headers:
+        extra += line + b"\r\n"
     if isinstance(error, errors.MethodNotAllowed):
         extra += b"allow: " + ", ".join(error.allow).encode() + b"\r\n"
     return answer(

@@ -72,6 +72,7 @@ class Worker:
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._fleet = Fleet(WorkerColumn(board, options.column), board.affinity())
+        self._buckets = board.buckets()
         self._ring = AccessRing()
         self._recorder = CountingRecorder()
         self._director: Director | None = None
@@ -135,7 +136,11 @@ class Worker:
             snapshot = build(config, message.generation)
             if self._director is None:
                 self._director = Director(
-                    snapshot, self._fleet, random.Random(), slots=message.slots
+                    snapshot,
+                    self._fleet,
+                    random.Random(),
+                    slots=message.slots,
+                    buckets=self._buckets,
                 )
             else:
                 self._director.update(snapshot, message.slots)
