@@ -1,6 +1,5 @@
 """The board: one writer per cell, sums over the others, columns of the dead cleared."""
 
-import mmap
 import os
 import subprocess
 import sys
