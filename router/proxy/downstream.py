@@ -63,6 +63,7 @@ class Downstream(asyncio.Protocol, Timed):
         "_advancing",
         "_buffer",
         "_decoder",
+        "_head_begun",
         "_left",
         "_reading",
         "_server",
@@ -88,6 +89,7 @@ class Downstream(asyncio.Protocol, Timed):
         self.write_paused = False
         self._buffer = b""
         self._left = 0
+        self._head_begun = False
         self._decoder: ChunkedDecoder | None = None
         self._advancing = False
         self._reading = True
@@ -161,12 +163,8 @@ class Downstream(asyncio.Protocol, Timed):
 
     def expired(self, now: float) -> None:
         relay = self.relay
-        if (
-            relay is not None
-            and relay.exchange is not None
-            and (self.phase is not _BODY or not self._reading)
-        ):
-            relay.expired(now)  # also when it is the engine that does not take the body
+        if relay is not None and relay.exchange is not None and self._is_engines(relay, now):
+            relay.expired(now)
         elif self.phase is _BODY:
             limit = self._server.limits.body_timeout
             error = errors.RequestTimeout(f"no bytes of the request body for {limit:g} s")
@@ -176,6 +174,10 @@ class Downstream(asyncio.Protocol, Timed):
             self._give_up(errors.RequestTimeout(f"the request head took more than {limit:g} s"))
         else:
             self.abort()
+
+    def _is_engines(self, relay: Relay, now: float) -> bool:
+        """Whether it is not the client that is waited for: it is paused, or has sent all."""
+        return self.phase is not _BODY or not self._reading or now >= relay.total_deadline
 
     def _give_up(self, error: errors.RouterError) -> None:
         if self.relay is not None:
@@ -262,8 +264,8 @@ class Downstream(asyncio.Protocol, Timed):
         if error is not None:
             self.refuse(error)
             return True
-        if self.phase is _HEAD and self._left == 0:
-            self._left = 1  # the clock runs from the first byte, not from each
+        if not self._head_begun:
+            self._head_begun = True  # the clock runs from the first byte, not from each
             self._arm(limits.head_timeout)
         return False
 
@@ -287,7 +289,11 @@ class Downstream(asyncio.Protocol, Timed):
 
     def await_body(self, now: float) -> None:
         """Let the clock run until the next bytes of the body."""
-        self._arm(self._server.limits.body_timeout)
+        timeout = self._server.limits.body_timeout
+        deadline = now + timeout if timeout else NEVER
+        if self.relay is not None:
+            deadline = min(deadline, self.relay.total_deadline)
+        self._server.wheel.set(self, deadline)
 
     def _read_body(self, data: bytes) -> None:
         relay = self.relay
@@ -305,7 +311,7 @@ class Downstream(asyncio.Protocol, Timed):
         if self.phase is not _BODY:
             return
         if self._left:
-            self._arm(self._server.limits.body_timeout)
+            self.await_body(self._server.clock())
         else:
             self._body_complete(relay)
 
@@ -327,7 +333,7 @@ class Downstream(asyncio.Protocol, Timed):
             self._decoder = None
             self._body_complete(relay)
         else:
-            self._arm(limits.body_timeout)
+            self.await_body(self._server.clock())
 
     def _body_complete(self, relay: Relay) -> None:
         self.phase = _BUSY
@@ -354,7 +360,7 @@ class Downstream(asyncio.Protocol, Timed):
 
     def _next(self) -> None:
         self.phase = _HEAD
-        self._left = 0
+        self._head_begun = False
         self._arm(self._server.limits.idle_timeout)
         self.resume_reading()
         if self._buffer:

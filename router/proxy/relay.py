@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from router.core import errors, events
 from router.core.events import Stage
-from router.core.exchange import Exchange, State
+from router.core.exchange import Exchange
 from router.proxy import peek, respond
 from router.proxy.accounting import record_of
 from router.proxy.chunked import LAST_CHUNK, chunk
@@ -38,6 +38,7 @@ class Relay:
         uploaded: the request has been written to the engine to its end.
         reply: the response as it goes to the client; None until its head has been written.
         closes: the client's connection must not be used again.
+        total_deadline: when the route's total time-out ends the exchange; NEVER if it has none.
         idle: the route's idle time-out while a response flows; NEVER if it has none.
     """
 
@@ -50,8 +51,8 @@ class Relay:
         "_refusal",
         "_server",
         "_stage",
-        "_total_deadline",
         "_upload_chunked",
+        "_uploading",
         "arrived",
         "arrived_wall",
         "bytes_in",
@@ -64,6 +65,7 @@ class Relay:
         "head",
         "idle",
         "reply",
+        "total_deadline",
         "uploaded",
         "upstream",
         "whole",
@@ -97,18 +99,19 @@ class Relay:
         self.first_body_at: float | None = None
         self.idle = NEVER
         self._upload_chunked = False
+        self._uploading = False
         self._mended = False
         self._protocol_error = False
         self._refusal: errors.RouterError | None = None
         self._stage = Stage.FIRST_BYTE
-        self._total_deadline = NEVER
+        self.total_deadline = NEVER
 
     # --- the request --------------------------------------------------------------------------
 
     def take(self, piece: bytes) -> None:
         """A piece of the request body. May end the request."""
         self.bytes_in += len(piece)
-        if self.exchange is not None and self.exchange.state is State.WAITING_FIRST_BYTE:
+        if self._uploading:
             self._upload(piece)
             return
         self._pieces.append(piece)
@@ -131,11 +134,16 @@ class Relay:
         self.whole = True
         if self.exchange is None:
             self._begin(now)
-        elif self.exchange.state is State.WAITING_FIRST_BYTE and self.upstream is not None:
+        elif self._uploading:
+            assert self.upstream is not None
             if self._upload_chunked:
                 self.upstream.write(LAST_CHUNK)
+            self._uploading = False
             self.uploaded = True
-            self._arm(Stage.FIRST_BYTE, self._first_byte_timeout(), now)
+            if self.reply is None:
+                self._arm(Stage.FIRST_BYTE, self._first_byte_timeout(), now)
+            else:
+                self._arm(Stage.IDLE, 0 if self.idle == NEVER else self.idle, now)
 
     def _begin(self, now: float) -> None:
         seen = peek.NOTHING
@@ -161,7 +169,7 @@ class Relay:
         self.exchange = exchange = server.director.begin(request, now)
         server.relays[exchange.serial] = self
         if exchange.route is not None and exchange.route.timeouts.total:
-            self._total_deadline = self.arrived + exchange.route.timeouts.total
+            self.total_deadline = self.arrived + exchange.route.timeouts.total
         self.feed(events.START, now)
 
     def _hold(self, size: int) -> None:
@@ -254,6 +262,7 @@ class Relay:
             buffers = [head.upstream(peer, head.length, self._upload_chunked)]
             buffers += [chunk(piece) for piece in pieces] if self._upload_chunked else pieces
             self.exchange.replayable = False
+            self._uploading = True
             self._let_go()
         upstream.send(self, buffers)
 
@@ -329,7 +338,7 @@ class Relay:
         self.bytes_out += len(data)
         downstream.transport.write(data)
         deadline = now + self.idle
-        downstream.deadline = deadline if deadline < self._total_deadline else self._total_deadline
+        downstream.deadline = deadline if deadline < self.total_deadline else self.total_deadline
 
     def _keep_tail(self, data: bytes) -> None:
         self.downstream.tail.append(data if len(data) <= TAIL else data[-TAIL:])
@@ -425,7 +434,7 @@ class Relay:
     def _arm(self, stage: Stage, timeout: float, now: float) -> None:
         self._stage = stage
         deadline = now + timeout if timeout else NEVER
-        deadline = min(deadline, self._total_deadline)
+        deadline = min(deadline, self.total_deadline)
         downstream = self.downstream
         downstream.deadline = deadline
         if deadline < downstream.due:
@@ -433,7 +442,7 @@ class Relay:
 
     def expired(self, now: float) -> None:
         """The deadline set by ``_arm`` or ``body`` has passed."""
-        stage = Stage.TOTAL if now >= self._total_deadline else self._stage
+        stage = Stage.TOTAL if now >= self.total_deadline else self._stage
         if stage is Stage.IDLE and self.downstream.write_paused:
             # The client has not read for all that time; the engine is not to blame.
             self.client_gone()

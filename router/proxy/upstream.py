@@ -95,7 +95,7 @@ class Upstream(asyncio.Protocol, Timed):
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: self, endpoint.host, endpoint.port)
-        except OSError:
+        except (OSError, UnicodeError):  # the latter from odd host names
             relay, self.relay = self.relay, None
             if relay is not None:
                 relay.connect_failed(self)
@@ -120,6 +120,7 @@ class Upstream(asyncio.Protocol, Timed):
         """End the connection at once, whatever is on it; nobody is told."""
         self.relay = None
         self.deadline = NEVER
+        self._parser = None  # it holds our methods: a cycle
         if self._dialling is not None:
             self._dialling.cancel()
         if self.transport is not None:
@@ -140,6 +141,7 @@ class Upstream(asyncio.Protocol, Timed):
             relay.response_ended(self)
         else:
             relay.upstream_lost(self, False)
+        self._parser = None
 
     # --- a request ------------------------------------------------------------------------------
 

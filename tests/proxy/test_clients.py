@@ -1,6 +1,7 @@
 """Clients that leave, stall or are sent away: nothing may go on working for them."""
 
 import asyncio
+import gc
 import resource
 import socket
 
@@ -12,7 +13,9 @@ from router.core.host import Outcome
 from router.core.listener import ListenerLimits
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Timeouts
-from router.proxy.downstream import PIPELINE_LIMIT
+from router.proxy.downstream import PIPELINE_LIMIT, Downstream
+from router.proxy.relay import Relay
+from router.proxy.upstream import Upstream
 from tests.proxy.rig import EVENT, SSE_HEAD, Client, EngineConnection, Rig, answering, chat, whole
 
 
@@ -352,6 +355,70 @@ async def test_engine_that_takes_no_body_is_timed_out(rig: Rig) -> None:
     status, _, _ = await client.response()
     assert status == 504
     go.set()
+
+
+async def test_engine_that_answers_before_the_body_has_ended(rig: Rig) -> None:
+    """What is left of the body still goes up while the answer comes down."""
+    rig.limits = ListenerLimits(buffer_body=1000)
+    body = b'{"model":"m","prompt":"' + b"x" * 50_000 + b'"}'
+    seen: list[bytes] = []
+
+    async def script(connection: EngineConnection) -> None:
+        await connection.head()
+        await connection.send(SSE_HEAD)
+        seen.append(await connection.reader.readexactly(len(body)))
+        await connection.send(EVENT + b"0\r\n\r\n")
+
+    await rig.start(script)
+    client = await rig.client()
+    await client.send(chat(body)[:-20_000])
+    head = await client.read_until(b"\r\n\r\n")
+    assert b"connection: close" in head
+    await client.send(body[-20_000:])
+    assert await client.rest() == EVENT + b"0\r\n\r\n"
+    assert seen == [body]
+
+
+async def test_total_timeout_of_a_slow_upload(rig: Rig) -> None:
+    rig.limits = ListenerLimits(buffer_body=1000, body_timeout=5)
+    rig.timeouts = Timeouts(total=0.2)
+    engine = Watched()
+    await rig.start(engine)
+    client = await rig.client()
+    await client.send(chat(b'{"model":"m","prompt":"' + b"x" * 5000 + b'"}')[:-1000])
+    assert (await client.response())[0] == 504
+    await asyncio.wait_for(engine.left.wait(), 0.1)
+
+
+async def test_nothing_is_left_to_the_garbage_collector(rig: Rig) -> None:
+    """Workers run with the collector off: requests and connections must not form cycles."""
+    turns = 0
+
+    async def script(connection: EngineConnection) -> None:
+        nonlocal turns
+        await connection.request()
+        turns += 1
+        if turns % 3 == 0:
+            connection.reset()
+        else:
+            await connection.send(whole() if turns % 3 == 1 else SSE_HEAD + EVENT)
+
+    await rig.start(script)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(9):
+            client = await rig.client()
+            await client.send(chat(Connection="close"))
+            await client.rest()
+            client.close()
+        await rig.settled()
+        await asyncio.sleep(0.05)
+        rig.server.wheel.stop()  # connections that are over stay on it until their slot is due
+        kinds = (Relay, Downstream, Upstream)
+        assert [o for o in gc.get_objects() if isinstance(o, kinds)] == []
+    finally:
+        gc.enable()
 
 
 async def test_upload_refused_by_its_engine(rig: Rig) -> None:
