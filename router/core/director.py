@@ -224,7 +224,7 @@ class Director:
 
     # --- an exchange's questions ------------------------------------------------------------
 
-    def pick(self, exchange: Exchange) -> tuple[HostState, str] | None:
+    def pick(self, exchange: Exchange, now: float) -> tuple[HostState, str] | None:
         """The endpoint for the next attempt and the reason, or None if there is none."""
         traffic = exchange.traffic
         assert traffic is not None
@@ -234,13 +234,13 @@ class Director:
         if not hosts:
             return None
         request, tried = exchange.request, exchange.tried
-        picked = traffic.balancer.pick(request, hosts, self.rng, tried)
+        picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
         if not tried:
             return picked
         for _ in range(RESELECTIONS):
             if picked[0].endpoint.id not in tried:
                 return picked
-            picked = traffic.balancer.pick(request, hosts, self.rng, tried)
+            picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
         untried = [host for host in hosts if host.endpoint.id not in tried]
         return (least_active(untried, self.rng), "retry elsewhere") if untried else picked
 

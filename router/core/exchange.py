@@ -151,6 +151,15 @@ class Exchange:
             raise IllegalEvent(f"{event.kind.name} in {self.state.name}")
         return transition(self, event, now)
 
+    def first_byte(self, now: float) -> None:
+        """A report, not an event: the first byte of the response's body has come.
+
+        Not the head: engines send it before they have computed anything. Errors say nothing of
+        how fast an endpoint is, so only good answers are samples of its latency.
+        """
+        if self.status < 400 and self.lease is not None:
+            self.lease.first_byte(now)
+
     # --- getting a place ------------------------------------------------------------------
 
     def _start(self, event: AnyEvent, now: float) -> Effect:
@@ -187,7 +196,7 @@ class Exchange:
         """Pick an endpoint and start an attempt, or give up if there is none."""
         assert self.route is not None and self.traffic is not None
         was_queued = self.queued
-        picked = self.director.pick(self)
+        picked = self.director.pick(self, now)
         if picked is None:
             cluster = self.traffic.cluster.name
             error = errors.NoHealthyUpstream(
@@ -246,11 +255,15 @@ class Exchange:
         self.status = event.status
         self.head_at = now
         self.state = _STREAMING
+        if event.status == 429 and self.lease is not None:
+            self.lease.refused(now)
         return Relay(self.route.timeouts.idle)
 
     def _complete(self, event: AnyEvent, now: float) -> Effect:
         failed = self.status >= 500
-        self._end_attempt(Outcome.STATUS_ERROR if failed else Outcome.SUCCESS)
+        if self.head_at is not None and self.lease is not None and self.lease.host.latency:
+            self.first_byte(self.head_at)  # no body, or a driver that does not look at bodies
+        self._end_attempt(Outcome.STATUS_ERROR if failed else Outcome.SUCCESS, now)
         self._end(_DONE, now)
         return FINISHED
 
@@ -281,7 +294,7 @@ class Exchange:
             return self._connect_failed(event, now)
         if event.stage is Stage.TOTAL:
             error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
-            self._end_attempt(Outcome.TIMEOUT)
+            self._end_attempt(Outcome.TIMEOUT, now)
             return self._reject(error, now)
         error = errors.UpstreamTimeout(f"{address} sent no response head in time")
         retriable = self.route.retry.retries_reset()
@@ -299,7 +312,7 @@ class Exchange:
     def _client_gone(self, event: AnyEvent, now: float) -> Effect:
         self.flag = "DC"
         if self.lease is not None:
-            self._end_attempt(Outcome.ABANDONED)
+            self._end_attempt(Outcome.ABANDONED, now)
         self._end(_ABORTED, now)
         return FINISHED
 
@@ -309,7 +322,7 @@ class Exchange:
         if self.state is _STREAMING:
             return self._break_off(Outcome.ABANDONED, error, now)
         if self.lease is not None:
-            self._end_attempt(Outcome.ABANDONED)
+            self._end_attempt(Outcome.ABANDONED, now)
         return self._reject(error, now)
 
     # --- ends -------------------------------------------------------------------------------
@@ -328,7 +341,7 @@ class Exchange:
         assert self.route is not None
         if retriable and self._may_retry():
             return self._again(outcome, now)
-        self._end_attempt(outcome)
+        self._end_attempt(outcome, now)
         effect = self._reject(error, now)
         if retriable and self.attempt > self.route.retry.attempts > 0:
             self.flag += ",URX"
@@ -336,7 +349,7 @@ class Exchange:
 
     def _again(self, outcome: Outcome, now: float) -> Effect:
         """Another attempt; ``director.again`` has taken it from the budget."""
-        self._end_attempt(outcome)
+        self._end_attempt(outcome, now)
         return self.connect(now)
 
     def _reject(self, error: errors.RouterError, now: float) -> Effect:
@@ -347,13 +360,13 @@ class Exchange:
 
     def _break_off(self, outcome: Outcome, error: errors.RouterError, now: float) -> Effect:
         self.flag = error.flag
-        self._end_attempt(outcome)
+        self._end_attempt(outcome, now)
         self._end(_DONE, now)
         return Finish(error)
 
-    def _end_attempt(self, outcome: Outcome) -> None:
+    def _end_attempt(self, outcome: Outcome, now: float) -> None:
         assert self.lease is not None and self.traffic is not None
-        self.lease.release(outcome)
+        self.lease.release(outcome, now)
         self.lease = None
         self.traffic.places.give_back()
 

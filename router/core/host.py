@@ -6,6 +6,7 @@ it (the idea of tower's peak_ewma handle: what you cannot forget cannot leak).
 """
 
 import enum
+from math import exp
 from typing import Protocol
 
 import msgspec
@@ -32,6 +33,68 @@ class LoadReport(msgspec.Struct, frozen=True):
     running: int
     waiting: int
     kv_usage: float | None = None
+
+
+# The endpoint's fault. Nothing else lengthens its latency: who left, left for reasons of his own.
+_FAILURES = frozenset(
+    {
+        Outcome.STATUS_ERROR,
+        Outcome.CONNECT_FAILURE,
+        Outcome.RESET,
+        Outcome.TIMEOUT,
+        Outcome.TRUNCATED,
+    }
+)
+
+
+class Latency:
+    """Time to the first byte of an endpoint, as a peak-sensitive moving average.
+
+    A sample above the average replaces it at once; one below pulls it down by how long the last
+    one is ago (Finagle's Peak EWMA). Without samples the average drifts back to ``initial``, so
+    that an endpoint which was slow is tried again.
+
+    Args:
+        tau: seconds after which a sample still counts for 37 % (1/e).
+        initial: seconds, what is assumed of an endpoint that nothing is known of.
+        penalty: seconds that a failed attempt counts for, however fast it failed.
+    """
+
+    __slots__ = ("_at", "_initial", "_penalty", "_tau", "_value")
+
+    def __init__(self, tau: float, initial: float, penalty: float) -> None:
+        self._tau = tau
+        self._initial = initial
+        self._penalty = penalty
+        self._value = initial
+        self._at = 0.0
+
+    def tune(self, tau: float, initial: float, penalty: float) -> None:
+        """New parameters; what was learned stays."""
+        self._tau = tau
+        self._initial = initial
+        self._penalty = penalty
+
+    def estimate(self, now: float) -> float:
+        """Seconds to the first byte that the next request should expect."""
+        if now <= self._at:
+            return self._value
+        return self._initial + (self._value - self._initial) * exp((self._at - now) / self._tau)
+
+    def observe(self, seconds: float, now: float) -> None:
+        """One more sample."""
+        if seconds < self._value:
+            keep = exp((self._at - now) / self._tau) if now > self._at else 1.0
+            seconds += (self._value - seconds) * keep
+        self._value = seconds
+        self._at = max(now, self._at)
+
+    def failed(self, seconds: float, now: float) -> None:
+        """An attempt failed after ``seconds``."""
+        self.observe(max(seconds, self._penalty), now)
+
+    def __repr__(self) -> str:
+        return f"<Latency {self._value:.3f}s at={self._at:g}>"
 
 
 class SharedLoad(Protocol):
@@ -65,6 +128,7 @@ class HostState:
 
     ``in_flight`` counts this process; :attr:`active` the whole machine. ``slot`` is the
     endpoint's row on the shared board and stays with it for as long as it is in the fleet.
+    ``latency`` is None until a balancer that looks at it asks for it by setting it.
     """
 
     __slots__ = (
@@ -72,6 +136,7 @@ class HostState:
         "endpoint",
         "healthy",
         "in_flight",
+        "latency",
         "load",
         "outcomes",
         "shared",
@@ -88,6 +153,7 @@ class HostState:
         self.healthy = True
         self.weight = endpoint.weight
         self.load: LoadReport | None = None
+        self.latency: Latency | None = None
         self.outcomes = [0] * len(Outcome)
 
     @property
@@ -115,17 +181,33 @@ class HostState:
 class Lease:
     """One attempt's claim on an endpoint."""
 
-    __slots__ = ("host", "released", "since")
+    __slots__ = ("heard", "host", "released", "since")
 
     def __init__(self, host: HostState, now: float) -> None:
         self.host = host
         self.since = now
+        self.heard = False
         self.released = False
         host.in_flight += 1
         host.shared.publish(host.slot, host.in_flight)
 
-    def release(self, outcome: Outcome) -> None:
+    def first_byte(self, now: float) -> None:
+        """The endpoint has begun to give what was asked for; later calls are ignored."""
+        if not self.heard:
+            self.heard = True
+            if self.host.latency is not None:
+                self.host.latency.observe(now - self.since, now)
+
+    def refused(self, now: float) -> None:
+        """The endpoint says that it has too much to do already."""
+        if self.host.latency is not None:
+            self.host.latency.failed(now - self.since, now)
+
+    def release(self, outcome: Outcome, now: float | None = None) -> None:
         """Give the claim back and record the outcome.
+
+        Args:
+            now: when it ended; without it the endpoint's latency learns nothing of the end.
 
         Raises:
             LeaseError: on a second call.
@@ -136,6 +218,8 @@ class Lease:
         host = self.host
         host.in_flight -= 1
         host.outcomes[outcome] += 1
+        if host.latency is not None and now is not None and outcome in _FAILURES:
+            host.latency.failed(0.0 if self.heard else now - self.since, now)
         host.shared.publish(host.slot, host.in_flight)
 
     def __repr__(self) -> str:

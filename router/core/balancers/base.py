@@ -20,6 +20,7 @@ class Balancer(Protocol):
         hosts: Sequence[HostState],
         rng: Rng,
         tried: tuple[EndpointId, ...] = (),
+        now: float = 0.0,
     ) -> tuple[HostState, str]:
         """Choose a host and say why in a few words.
 
@@ -27,6 +28,7 @@ class Balancer(Protocol):
             hosts: at least one; the same tuple object until membership or health changes.
             tried: endpoints this request has been to. Honouring it is optional: the director
                 asks again, then decides itself.
+            now: monotonic seconds; only balancers that learn or warm up over time look at it.
         """
         ...
 

@@ -49,6 +49,7 @@ class LeastRequest:
         hosts: Sequence[HostState],
         rng: Rng,
         tried: tuple[EndpointId, ...] = (),
+        now: float = 0.0,
     ) -> tuple[HostState, str]:
         if hosts is not self._hosts:
             self._hosts = hosts

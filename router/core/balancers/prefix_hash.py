@@ -66,6 +66,7 @@ class PrefixHash:
         hosts: Sequence[HostState],
         rng: Rng,
         tried: tuple[EndpointId, ...] = (),
+        now: float = 0.0,
     ) -> tuple[HostState, str]:
         key = self._key(request)
         if key is None:

@@ -24,5 +24,6 @@ class RandomChoice:
         hosts: Sequence[HostState],
         rng: Rng,
         tried: tuple[EndpointId, ...] = (),
+        now: float = 0.0,
     ) -> tuple[HostState, str]:
         return hosts[rng.randrange(len(hosts))], "random"

@@ -32,6 +32,7 @@ class RoundRobin:
         hosts: Sequence[HostState],
         rng: Rng,
         tried: tuple[EndpointId, ...] = (),
+        now: float = 0.0,
     ) -> tuple[HostState, str]:
         if hosts is not self._hosts:
             self._hosts = hosts
