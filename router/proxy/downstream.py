@@ -52,7 +52,8 @@ _HEAD, _BODY, _BUSY = Phase.HEAD, Phase.BODY, Phase.BUSY
 
 
 class Downstream(asyncio.Protocol, Timed):
-    """
+    """A client's connection.
+
     Attributes:
         relay: the request being read or answered.
         tail: the last reads of the present response.
@@ -372,28 +373,14 @@ class Downstream(asyncio.Protocol, Timed):
         self._server.recorder.refused(error.status, error.flag)
         if self.phase in (Phase.CLOSED, Phase.LINGER):
             return
-        self.transport.write(
-            respond.error_answer(
-                error,
-                request_id=head.request_id if head is not None else b"",
-                close=True,
-                head_only=head is not None and head.method == b"HEAD",
-            )
-        )
+        self.transport.write(respond.error_answer(error, head, close=True))
         self._linger()
 
     def answer(self, head: RequestHead, status: int, body: bytes) -> None:
         """An answer of the router's own to a request without a body."""
         self._answer_whole(
             head,
-            respond.answer(
-                status,
-                body,
-                request_id=head.request_id,
-                close=self._closes_after(head),
-                http11=head.http11,
-                head_only=head.method == b"HEAD",
-            ),
+            respond.answer(status, body, head, close=self._closes_after(head)),
         )
 
     def answer_error(self, head: RequestHead, error: errors.RouterError) -> None:
@@ -401,13 +388,7 @@ class Downstream(asyncio.Protocol, Timed):
         self._server.recorder.refused(error.status, error.flag)
         self._answer_whole(
             head,
-            respond.error_answer(
-                error,
-                request_id=head.request_id,
-                close=self._closes_after(head),
-                http11=head.http11,
-                head_only=head.method == b"HEAD",
-            ),
+            respond.error_answer(error, head, close=self._closes_after(head)),
         )
 
     def _closes_after(self, head: RequestHead) -> bool:

@@ -15,7 +15,7 @@ from router.proxy.accounting import record_of
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
-from router.proxy.reply import Reply, bodiless
+from router.proxy.reply import Reply, decision
 from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER
 from router.proxy.upstream import Upstream
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 TAIL = 2048
 """Bytes kept of each of the last reads of a response, for its usage."""
 
-_GRANTED, _CONNECTED, _CONNECT_FAILED = events.GRANTED, events.CONNECTED, events.CONNECT_FAILED
-
 
 class Relay:
-    """
+    """One request on its way, and its answer on the way back.
+
     Attributes:
         exchange: None until the request is known well enough to be routed.
         whole: the request has been read to its end.
@@ -230,7 +229,7 @@ class Relay:
         self._await_head(self._first_byte_timeout(), now)
 
     def _await_head(self, timeout: float, now: float) -> None:
-        self.feed(_CONNECTED, now)
+        self.feed(events.CONNECTED, now)
         if self.uploaded:
             self._arm(Stage.FIRST_BYTE, timeout, now)
         else:
@@ -245,7 +244,7 @@ class Relay:
 
     def connect_failed(self, upstream: Upstream) -> None:
         self.upstream = None
-        event = events.RESET if self._mended else _CONNECT_FAILED
+        event = events.RESET if self._mended else events.CONNECT_FAILED
         self.feed(event, self._server.clock())
 
     def _send(self, upstream: Upstream) -> None:
@@ -282,9 +281,6 @@ class Relay:
 
     # --- the response -------------------------------------------------------------------------
 
-    def bodiless(self, head: ResponseHead) -> bool:
-        return bodiless(self.head, head)
-
     def response_began(self, upstream: Upstream, head: ResponseHead, data: bytes) -> None:
         """The head, with what came of the body in the same read."""
         exchange, downstream = self.exchange, self.downstream
@@ -294,7 +290,7 @@ class Relay:
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
         self._let_go()
-        extra = self._decision() if self._server.limits.expose_decision else []
+        extra = decision(exchange) if self._server.limits.expose_decision else []
         if exchange.standing is not None:
             extra += exchange.standing.headers()
         self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
@@ -313,15 +309,6 @@ class Relay:
         downstream.transport.write(data)
         if downstream.write_paused:
             self.client_blocked()
-
-    def _decision(self) -> list[bytes]:
-        exchange = self.exchange
-        assert exchange is not None and exchange.lease is not None
-        address = exchange.lease.host.endpoint.address
-        return [
-            b"x-warmpath-endpoint: " + address.encode("ascii", "replace"),
-            b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"),
-        ]
 
     def body(self, data: bytes) -> None:
         """One read of the response body, in the engine's framing, already checked."""
@@ -379,18 +366,8 @@ class Relay:
 
     def _answer(self, error: errors.RouterError) -> None:
         """The exchange was refused before a response head was sent."""
-        request = self.head
-        close = not self.downstream.may_keep_alive(self)
-        self.closes = close
-        self.downstream.transport.write(
-            respond.error_answer(
-                error,
-                request_id=request.request_id,
-                close=close,
-                http11=request.http11,
-                head_only=request.method == b"HEAD",
-            )
-        )
+        self.closes = not self.downstream.may_keep_alive(self)
+        self.downstream.transport.write(respond.error_answer(error, self.head, close=self.closes))
 
     def refuse(self, error: errors.RouterError) -> None:
         """What the client sends cannot be taken: answer, whatever has become of the exchange."""

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from router.core import errors
+from router.core.exchange import Exchange
 from router.proxy import respond, truncation
 from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
 from router.proxy.headers import RequestHead
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Reply:
-    """
+    """One response's way to its client.
+
     Args:
         keep_alive: the client's connection could be used again.
         extra: header lines to add, without CRLF.
@@ -98,6 +100,16 @@ class Reply:
 
 
 _JSON = b"application/json"
+
+
+def decision(exchange: Exchange) -> list[bytes]:
+    """Header lines that say who serves the request, and why."""
+    assert exchange.lease is not None
+    address = exchange.lease.host.endpoint.address
+    return [
+        b"x-warmpath-endpoint: " + address.encode("ascii", "replace"),
+        b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"),
+    ]
 
 
 def bodiless(request: RequestHead, response: ResponseHead) -> bool:

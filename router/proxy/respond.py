@@ -6,6 +6,7 @@ from http import HTTPStatus
 import msgspec
 
 from router.core import errors
+from router.proxy.headers import RequestHead
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 _JSON = b"application/json"
@@ -31,47 +32,37 @@ def error_event(error: errors.RouterError) -> bytes:
 
 
 def answer(
-    status: int,
-    body: bytes,
-    *,
-    request_id: bytes = b"",
-    extra: bytes = b"",
-    close: bool,
-    http11: bool = True,
-    head_only: bool = False,
+    status: int, body: bytes, request: RequestHead | None, *, extra: bytes = b"", close: bool
 ) -> bytes:
     """A whole response.
 
     Args:
+        request: whose answer it is; None if no head could be read.
         extra: more header lines, each with its CRLF.
         close: the connection ends after it.
-        http11: what the client speaks; to HTTP/1.0 a kept connection must be announced.
-        head_only: the request was HEAD.
     """
     connection = b"connection: close\r\n" if close else b""
-    if not close and not http11:
+    if not close and request is not None and not request.http11:
         connection = b"connection: keep-alive\r\n"
     return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
         status,
         _REASONS.get(status, "Unknown").encode(),
         _JSON,
         len(body),
-        b"x-request-id: " + request_id + b"\r\n" if request_id else b"",
+        b"" if request is None else b"x-request-id: " + request.request_id + b"\r\n",
         extra,
         connection,
-        b"" if head_only else body,
+        b"" if request is not None and request.method == b"HEAD" else body,
     )
 
 
-def error_answer(
-    error: errors.RouterError,
-    *,
-    request_id: bytes = b"",
-    close: bool,
-    http11: bool = True,
-    head_only: bool = False,
-) -> bytes:
-    """The response that tells a client of ``error``, with Retry-After and Allow where due."""
+def error_answer(error: errors.RouterError, request: RequestHead | None, *, close: bool) -> bytes:
+    """The response that tells a client of ``error``, with Retry-After and Allow where due.
+
+    Args:
+        request: whose answer it is; None if no head could be read.
+        close: the connection ends after it.
+    """
     extra = b""
     if error.retry_after is not None or error.status == 503:
         extra = b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 0))
@@ -79,12 +70,4 @@ def error_answer(
         extra += line + b"\r\n"
     if isinstance(error, errors.MethodNotAllowed):
         extra += b"allow: " + ", ".join(error.allow).encode() + b"\r\n"
-    return answer(
-        error.status,
-        error_body(error),
-        request_id=request_id,
-        extra=extra,
-        close=close,
-        http11=http11,
-        head_only=head_only,
-    )
+    return answer(error.status, error_body(error), request, extra=extra, close=close)

@@ -35,7 +35,8 @@ _lines: dict[bytes, tuple[_Kind, bytes]] = {}
 
 
 class ResponseHead:
-    """
+    """What is to be known of a response to pass it on.
+
     Attributes:
         lines: the status line and the raw lines that are passed on, without CRLF; no framing
             among them.

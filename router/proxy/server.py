@@ -36,7 +36,8 @@ class _ModelList(msgspec.Struct):
 
 
 class ProxyServer:
-    """
+    """Listens, relays, and ends in good order.
+
     Args:
         director: decides; its snapshot may be swapped at any time.
         recorder: told of every exchange that ended.

@@ -18,6 +18,7 @@ import httptools
 from router.core.model import Endpoint
 from router.proxy.chunked import LAST_CHUNK
 from router.proxy.pool import IDLE_TIMEOUT, Pool
+from router.proxy.reply import bodiless
 from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER, Timed
 
@@ -29,7 +30,8 @@ MAX_RESPONSE_HEAD = 64 * 1024
 
 
 class Upstream(asyncio.Protocol, Timed):
-    """
+    """A connection to an endpoint, dialled for one request and kept for others.
+
     Attributes:
         relay: whose request is on this connection; None while it is idle.
         reused: it has carried a request before.
@@ -250,8 +252,8 @@ class Upstream(asyncio.Protocol, Timed):
             if head.status >= 200:
                 break
             self.complete = False
-        bodiless = self.relay.bodiless(head)
-        if bodiless:
+        without_body = bodiless(self.relay.head, head)
+        if without_body:
             self._left = 0
             if not self.complete:  # llhttp does not know that the request was HEAD
                 self._keep_alive = self._parser.should_keep_alive()
@@ -265,7 +267,7 @@ class Upstream(asyncio.Protocol, Timed):
             self.until_close = True
         self._buffer = b""
         self._in_body = True
-        if data and (bodiless or not self._accept(data)):
+        if data and (without_body or not self._accept(data)):
             self._broken()
             return
         self.relay.response_began(self, head, data)
