@@ -30,6 +30,9 @@ class Page:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.troubles: list[str] = []
+        self.prompts: list[str] = []
+        self.reply = ""
+        """What the person types when the page asks."""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -38,7 +41,17 @@ class Page:
         async for message in self._socket:
             data = json.loads(message.data)
             if "id" in data:
-                self._answers.pop(data["id"]).set_result(data)
+                if waiting := self._answers.pop(data["id"], None):
+                    waiting.set_result(data)
+            elif data["method"] == "Page.javascriptDialogOpening":
+                self.prompts.append(data["params"]["message"])
+                await self._socket.send_json(
+                    {
+                        "id": 0,
+                        "method": "Page.handleJavaScriptDialog",
+                        "params": {"accept": True, "promptText": self.reply},
+                    }
+                )
             else:
                 self._note(data["method"], data.get("params", {}))
 

@@ -12,7 +12,14 @@ import pytest
 import pytest_asyncio
 
 from tests.browser.chrome import Page, browse
-from tests.integration.stack import Stack, running
+from tests.integration.stack import (
+    Stack,
+    configuration,
+    free_port,
+    process,
+    running,
+    until_ok,
+)
 
 pytestmark = [pytest.mark.tool, pytest.mark.asyncio(loop_scope="module")]
 
@@ -154,6 +161,31 @@ async def test_an_endpoint_that_dies_turns_unhealthy(page: Page, stack: Stack) -
     )
     await say(page, "Is anybody there?")
     assert stack.engines[1] in await answered(page, 1)
+
+
+async def test_a_token_is_asked_for_once(
+    stack: Stack, tool: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another router before the engine that is left, with a token."""
+    port, admin = free_port(), free_port()
+    config = tmp_path / "router.yaml"
+    other = Stack(port, admin, stack.engines)
+    plain = f"admin: {{address: 127.0.0.1:{admin}}}"
+    text = configuration(other, stack.engines)
+    assert plain in text
+    config.write_text(text.replace(plain, plain[:-1] + ', token: "${TOKEN}"}'))
+    log = tmp_path / "router.log"
+    monkeypatch.setenv("TOKEN", "sesame")
+    with process("router.cli.main", "serve", "-c", str(config), log=log):
+        await until_ok(f"{other.admin}/readyz", log)
+        async with browse(tool("chromium", "chromium-browser", "google-chrome")) as page:
+            page.reply = "sesame"
+            await page.open(f"{other.admin}/")
+            await page.until("document.querySelectorAll('tr[data-endpoint]').length === 2")
+            await say(page, "Who is there?")
+            await answered(page, 1)
+            assert len(page.prompts) == 1
+            assert all("401" in trouble for trouble in page.troubles)
 
 
 async def test_screenshots(page: Page, tmp_path: Path) -> None:
