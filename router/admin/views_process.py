@@ -68,11 +68,11 @@ class ProcessViews:
                 "restarts": supervisor.restarts_of[column],
             }
             if worker is not None and worker.alive:
-                serving = worker.acked == supervisor.generation
+                serving = worker.acked == supervisor.version
                 row |= {
                     "pid": worker.pid,
                     "state": "serving" if serving else "starting",
-                    "generation": worker.acked,
+                    "generation": worker.acked[0],
                     "uptime": round(now - worker.started_at, 3),
                 }
             workers.append(row)

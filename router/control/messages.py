@@ -19,9 +19,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class SnapshotUpdate(Message, frozen=True, kw_only=True):
-    """A validated configuration. ``slots``: board rows by endpoint id and by cluster name."""
+    """A validated configuration. ``slots``: board rows by endpoint id and by cluster name.
+
+    ``revision`` counts the changes of discovered endpoints since the generation came in force.
+    """
 
     generation: int
+    revision: int = 0
     config: bytes
     slots: dict[str, int]
 
@@ -85,9 +89,10 @@ class RequestsQuery(Message, frozen=True, kw_only=True):
 
 
 class Ack(Message, frozen=True, kw_only=True):
-    """The worker serves this generation, or why it does not."""
+    """The worker serves this revision of this generation, or why it does not."""
 
     generation: int
+    revision: int = 0
     error: str | None = None
 
 

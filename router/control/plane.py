@@ -208,7 +208,7 @@ class ControlPlane:
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Named conditions, whether each holds, and its state in words."""
         ready, count = self.supervisor.ready, self.supervisor.count
-        started = self.supervisor.settled_generation > 0
+        started = self.supervisor.settled_version > (0, 0)
         usable = sum(1 for standing in self.roster.standings.values() if self._proven(standing))
         generation = self.store.generation
         return [

@@ -96,7 +96,7 @@ class Supervisor:
         self._announced = False
         self._progress = asyncio.Event()
         self._ever_served = False
-        self.settled_generation = 0
+        self.settled_version = (0, 0)
         self._log = logger("supervisor")
 
     # --- life -----------------------------------------------------------------------------
@@ -241,7 +241,7 @@ class Supervisor:
             worker.send(message)
 
     def set_snapshot(self, snapshot: SnapshotUpdate) -> None:
-        """Hand out a new generation; see :meth:`settled`."""
+        """Hand out a new generation or revision; see :meth:`settled`."""
         self._snapshot = snapshot
         for worker in self.workers.values():
             worker.refused = None
@@ -286,26 +286,28 @@ class Supervisor:
         return all(keeper.done() for keeper in self._keepers)
 
     @property
-    def generation(self) -> int:
-        return 0 if self._snapshot is None else self._snapshot.generation
+    def version(self) -> tuple[int, int]:
+        """Generation and revision of the newest snapshot."""
+        snapshot = self._snapshot
+        return (0, 0) if snapshot is None else (snapshot.generation, snapshot.revision)
 
     @property
     def serving(self) -> int:
-        """Workers that serve the newest generation."""
-        generation = self.generation
-        return sum(1 for w in self.workers.values() if w.alive and w.acked == generation)
+        """Workers that serve the newest snapshot."""
+        version = self.version
+        return sum(1 for w in self.workers.values() if w.alive and w.acked == version)
 
     @property
     def ready(self) -> int:
-        """Workers that serve the last generation that all of them had taken, or a newer one.
+        """Workers that serve the last snapshot that all of them had taken, or a newer one.
 
         A reload under way makes none of them unready.
         """
-        settled = self.settled_generation
-        return sum(1 for w in self.workers.values() if w.alive and w.acked >= max(settled, 1))
+        least = max(self.settled_version, (1, 0))
+        return sum(1 for w in self.workers.values() if w.alive and w.acked >= least)
 
     async def settled(self, timeout: float) -> list[str]:
-        """Wait until every worker serves the newest generation or refused it.
+        """Wait until every worker serves the newest snapshot or refused it.
 
         Returns:
             the reasons of those that refused.
@@ -319,7 +321,7 @@ class Supervisor:
                 refused = [w.refused for w in self.workers.values() if w.refused is not None]
                 if self.serving + len(refused) >= self.count:
                     if not refused:
-                        self.settled_generation = self.generation
+                        self.settled_version = self.version
                     return refused
                 if any(keeper.done() for keeper in self._keepers):
                     return refused  # a worker was given up, see GIVE_UP

@@ -47,7 +47,7 @@ class WorkerProcess:
     """A running worker.
 
     Attributes:
-        acked: the generation it serves, 0 before the first.
+        acked: the generation and revision it serves, (0, 0) before the first.
         refused: why it did not take a generation, None if it did.
         heard_at: loop time of its last message.
     """
@@ -62,7 +62,7 @@ class WorkerProcess:
         self.column = column
         self.started_at = started_at
         self.heard_at = started_at
-        self.acked = 0
+        self.acked = (0, 0)
         self.refused: str | None = None
         self.totals = Totals()
         self._access_lines = access_lines
@@ -173,9 +173,10 @@ class WorkerProcess:
                 self.totals = message.totals
             case AccessLines():
                 self._access_lines(message.data)
-            case Ack(generation=generation, error=error):
+            case Ack(generation=generation, revision=revision, error=error):
                 if error is None:
-                    self.acked = generation
+                    # The first comes late, when the listeners are open; a newer may have passed it.
+                    self.acked = max(self.acked, (generation, revision))
                 self.refused = error
                 self._on_ack(self)
             case RequestsReply(query=query) | CancelReply(query=query):

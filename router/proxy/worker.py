@@ -45,7 +45,6 @@ from router.core.director import Director
 from router.core.fleet import Fleet
 from router.core.host import LoadReport, Outcome
 from router.core.model import AdminState, EndpointId
-from router.core.snapshot import Snapshot
 from router.proxy.server import ProxyServer
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
@@ -145,7 +144,9 @@ class Worker:
             else:
                 self._director.update(snapshot, message.slots)
         except Exception as error:  # the last good snapshot stays in force, whatever this was
-            self._channel.send(Ack(generation=message.generation, error=repr(error)))
+            self._channel.send(
+                Ack(generation=message.generation, revision=message.revision, error=repr(error))
+            )
             return
         self._know_models()
         self._recorder.log = None if config.access_log.path == "off" else self._ring.append
@@ -153,26 +154,28 @@ class Worker:
             self._server = ProxyServer(
                 self._director, self._recorder, clock=time.monotonic, wall=time.time
             )
-            self._opening = self._loop.create_task(self._open(snapshot))
+            self._opening = self._loop.create_task(self._open(message))
         else:
-            self._channel.send(Ack(generation=snapshot.generation))
+            self._channel.send(Ack(generation=message.generation, revision=message.revision))
 
     def _know_models(self) -> None:
         if self._director is not None:
             self._recorder.know_models(self._director.snapshot.models() + self._served)
 
-    async def _open(self, snapshot: Snapshot) -> None:
+    async def _open(self, first: SnapshotUpdate) -> None:
         assert self._server is not None
         try:
             for fd in self._options.listen:
                 await self._server.listen(socket.socket(fileno=fd))
         except OSError as error:
-            self._channel.send(Ack(generation=snapshot.generation, error=str(error)))
+            self._channel.send(
+                Ack(generation=first.generation, revision=first.revision, error=str(error))
+            )
             return
         # What exists now lives as long as the process: keep the collector away from it.
         gc.collect()
         gc.freeze()
-        self._channel.send(Ack(generation=snapshot.generation))
+        self._channel.send(Ack(generation=first.generation, revision=first.revision))
 
     def _take_host(self, host: HostUpdate) -> None:
         id_ = EndpointId(host.id)
