@@ -89,7 +89,11 @@ class Wheel:
         timed.due = NEVER
         if timed.deadline <= now:
             timed.deadline = NEVER
-            timed.expired(now)
+            try:
+                timed.expired(now)
+            except Exception as error:  # one connection's fault must not stop everybody's clock
+                context = {"message": f"deadline of {timed!r}", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
         elif timed.deadline != NEVER:
             self._place(timed, now)
 

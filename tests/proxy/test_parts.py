@@ -113,6 +113,24 @@ async def test_wheel_rests_when_it_is_empty() -> None:
     assert ticks == seen
 
 
+async def test_alarm_that_fails_does_not_stop_the_others(works: Clockwork) -> None:
+    class Faulty(Alarm):
+        def expired(self, now: float) -> None:
+            raise RuntimeError("oops")
+
+    reported: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    alarms = [Faulty(), Alarm()]
+    for alarm in alarms:
+        works.wheel.set(alarm, works.now + 0.1)
+    works.advance(0.2)
+    loop.set_exception_handler(None)
+    assert len(alarms[1].at) == 1
+    assert [type(error) for error in reported] == [RuntimeError]
+    works.wheel.stop()
+
+
 async def test_late_tick_misses_nothing(works: Clockwork) -> None:
     """The loop was blocked for longer than a turn of the wheel."""
     rng = random.Random(5)
