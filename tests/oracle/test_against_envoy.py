@@ -1,0 +1,255 @@
+"""What we do beside what Envoy did, for every scenario that this router covers.
+
+``docs/differences-from-envoy.md`` lists every difference with its reason. A difference that is
+not on the list fails, and so does one on the list that is none any more.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from pathlib import Path
+
+from router.core import events
+from router.core.balancers.base import BalancerSpec
+from router.core.balancers.least_request import LeastRequest
+from router.core.balancers.round_robin import RoundRobin
+from router.core.clock import HandClock
+from tests.core.world import World, snapshot
+from tests.oracle.runner import Scenario, envoys_outcome, outcome, shares
+from tests.oracle.translate import RETRY_ON
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/differences-from-envoy.md").read_text()
+Outcomes = dict[str, tuple[str, str]]
+"""Case -> what Envoy did, what we do."""
+
+
+def listed(scenario: str) -> Outcomes:
+    """The document's table of a scenario."""
+    section = re.search(rf"^## `{scenario}`$(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
+    assert section is not None, f"no section for {scenario}"
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in section[1].splitlines()
+        if line.startswith("| `")
+    ]
+    for row in rows:
+        assert len(row) == 4 and row[3], f"needs case, Envoy, Warmpath and why: {row}"
+    return {case.strip("`"): (envoy, ours) for case, envoy, ours, _ in rows}
+
+
+def compare(scenario: str, outcomes: Outcomes) -> None:
+    found = {case: pair for case, pair in outcomes.items() if pair[0] != pair[1]}
+    expected = listed(scenario)
+    wrong = [
+        f"| `{case}` | {' | '.join(found.get(case, ('no difference', '')))} | listed: "
+        f"{expected.get(case, 'not at all')}"
+        for case in sorted(found.keys() | expected.keys())
+        if found.get(case) != expected.get(case)
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+# --- heads and framing ----------------------------------------------------------------------
+
+
+async def test_http1_edge() -> None:
+    async with Scenario("http1_edge") as scenario:
+
+        async def one(step: dict) -> tuple[str, tuple[str, str]]:  # type: ignore[type-arg]
+            if "raw" in step:
+                statuses = await scenario.raw(step["sends"])
+                envoys = step["observed"]["statuses"]
+                return step["raw"], (_statuses(envoys), _statuses(statuses))
+            answer = await scenario.send(step["requests"])
+            envoys = [row["status"] for row in step["observed"]["requests"]]
+            return step["requests"]["tag"], (_statuses(envoys), _statuses([answer.status]))
+
+        outcomes = dict(await asyncio.gather(*(one(step) for step in scenario.steps)))
+        assert len(outcomes) == len(scenario.steps) > 60
+    compare("http1_edge", outcomes)
+
+
+def _statuses(statuses: list[int]) -> str:
+    return ", ".join(map(str, statuses)) or "no answer"
+
+
+async def test_edge_headers() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("edge_headers") as scenario:
+        for step in scenario.steps:
+            spec = step["requests"]
+            [row] = step["observed"]["requests"]
+            answer = await scenario.send(spec)
+            outcomes[spec["tag"]] = (str(row["status"]), str(answer.status))
+            for name in spec.get("show", ()):
+                theirs = row["headers"].get(name, "absent")
+                ours = answer.headers.get(name, "absent")
+                if name == "date":
+                    theirs, ours = "present", "present" if ours != "absent" else ours
+                outcomes[f"{spec['tag']}: {name}"] = (theirs, ours)
+    compare("edge_headers", outcomes)
+
+
+# --- which route, which arm -----------------------------------------------------------------
+
+
+async def test_routing() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("routing") as scenario:
+        for step in scenario.steps:
+            if "requests" not in step:
+                continue
+            spec, observed = step["requests"], step["observed"]
+            answers = await scenario.series(spec, min(300, spec.get("count", 1)))
+            if "tag" in spec:
+                for row, answer in zip(observed["requests"], answers, strict=True):
+                    theirs = f"{envoys_outcome(row)} {row['backend'] or ''}".strip()
+                    ours = f"{await scenario.outcome(answer)} {answer.backend or ''}".strip()
+                    outcomes[spec["tag"]] = (theirs, ours)
+                continue
+            total = sum(observed["backends"].values())
+            envoys = {name: 100 * n / total for name, n in observed["backends"].items()}
+            outcomes[spec["path"]] = _near(envoys, shares(answers), points=5)
+        left_out = "range query frac mirror rewrite regexrw redirect direct mutate"
+        assert scenario.left_out == left_out.split()
+    compare("routing", outcomes)
+
+
+def _near(theirs: dict[str, float], ours: dict[str, float], points: float) -> tuple[str, str]:
+    """Both as text; the same text if no share differs by more than ``points``."""
+    names = theirs.keys() | ours.keys()
+    text = ", ".join(f"{name} {share:.0f}%" for name, share in sorted(theirs.items()))
+    if all(abs(theirs.get(name, 0) - ours.get(name, 0)) <= points for name in names):
+        return text, text
+    return text, ", ".join(f"{name} {share:.0f}%" for name, share in sorted(ours.items()))
+
+
+# --- which endpoint -------------------------------------------------------------------------
+
+
+async def test_balancing_around_a_slow_endpoint() -> None:
+    async with Scenario("lb_least_request") as scenario:
+
+        async def stream(step: dict) -> tuple[str, tuple[str, str]]:  # type: ignore[type-arg]
+            spec, observed = step["requests"], step["observed"]["backends"]
+            tasks = []
+            for _ in range(spec["count"]):
+                tasks.append(asyncio.create_task(scenario.send(spec)))
+                await asyncio.sleep(spec["gap"])
+            answers = await asyncio.gather(*tasks)
+            total = sum(observed.values())
+            envoys = {name: 100 * count / total for name, count in observed.items()}
+            return spec["path"], _near(envoys, shares(answers), points=8)
+
+        steps = [step for step in scenario.steps if step["requests"].get("parallel")]
+        outcomes = dict(await asyncio.gather(*(stream(step) for step in steps)))
+        assert set(outcomes) == {"/lr/", "/lrfull", "/rr"}
+    compare("lb_least_request", outcomes)
+
+
+def picks(balancer: BalancerSpec, weights: list[int], count: int) -> list[str]:
+    """The endpoints of requests one after another, decided by the core alone."""
+    world = World(snapshot(len(weights), balancer=balancer))
+    for index, weight in enumerate(weights):
+        world.fleet.set_weight(world.host(index).id, weight)
+    clock = HandClock()
+    names = []
+    for _ in range(count):
+        exchange, _ = world.begin()
+        names.append(exchange.tried[-1].removeprefix("c/h").removesuffix(":80"))
+        for event in (events.CONNECTED, events.Head(200), events.COMPLETE):
+            exchange.feed(event, clock.advance(0.001))
+    return [f"w{name}" for name in names]
+
+
+def test_weighted_rotation_interleaves_as_envoys() -> None:
+    steps = Scenario("lb_least_request").steps
+    [order] = [step["observed"]["order"] for step in steps if "order" in step["observed"]]
+    ours = picks(RoundRobin.Spec(), [5, 2, 1], 64)
+    turns = "".join(ours)
+    # Envoy starts somewhere in the rotation, and so do we.
+    assert "".join(order) in turns, (order, ours)
+
+
+def test_weighted_shares_are_envoys() -> None:
+    steps = {step["requests"]["path"]: step for step in Scenario("lb_least_request").steps}
+    for path, spec in (("/wrr", RoundRobin.Spec()), ("/wlr", LeastRequest.Spec())):
+        assert Counter(picks(spec, [5, 2, 1], 400)) == steps[path]["observed"]["backends"], path
+
+
+# --- failures -------------------------------------------------------------------------------
+
+
+async def test_retry_matrix() -> None:
+    outcomes: Outcomes = {}
+    left_out = set()
+    async with Scenario("retry_matrix") as scenario:
+
+        async def one(step: dict) -> None:  # type: ignore[type-arg]
+            spec = step["requests"]
+            [row] = step["observed"]["requests"]
+            answer = await scenario.send(spec)
+            outcomes[spec["tag"].replace("|", " on ")] = (
+                envoys_outcome(row),
+                await scenario.outcome(answer),
+            )
+
+        hanging = []
+        for step in scenario.steps:
+            if "set" in step:
+                await asyncio.gather(*hanging)
+                hanging.clear()
+                scenario.configure(step)
+                continue
+            cause = step["requests"]["path"].split("/")[2]
+            if cause not in RETRY_ON | {"none"}:
+                left_out.add(cause)
+            elif scenario.backends["b0"].behaviour.get("hang"):
+                hanging.append(asyncio.create_task(one(step)))  # fewer than the budget's minimum
+            else:
+                await one(step)
+    assert len(outcomes) == 95, len(outcomes)
+    for cause in left_out:
+        assert f"`{cause}`" in DOCUMENT
+    compare("retry_matrix", outcomes)
+
+
+async def test_timeouts() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("timeouts") as scenario:
+
+        async def one(step: dict) -> None:  # type: ignore[type-arg]
+            [row] = step["observed"]["requests"]
+            answer = await scenario.send(step["requests"])
+            ours = await scenario.outcome(answer, late_after=row["took"])
+            outcomes[step["requests"]["tag"]] = (envoys_outcome(row), ours)
+
+        await asyncio.gather(*(one(step) for step in scenario.steps))
+    compare("timeouts", outcomes)
+
+
+async def test_breakers() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("breakers") as scenario:
+        observed = scenario.data["observed"]
+        for (name, backend), step in zip(scenario.backends.items(), scenario.steps, strict=True):
+            spec = step["requests"]
+            answers = await asyncio.gather(*(scenario.send(spec) for _ in range(spec["count"])))
+            statuses = Counter(str(answer.status) for answer in answers)
+            hits, busiest = observed["backend_hits"][name], observed["backend_max_in_flight"][name]
+            outcomes[spec["path"]] = (
+                _load(step["observed"]["statuses"], hits, busiest),
+                _load(statuses, backend.hits, backend.busiest),
+            )
+    compare("breakers", outcomes)
+
+
+def _load(statuses: dict[str, int], hits: int, busiest: int) -> str:
+    answers = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+    return f"{answers}; {hits} sent, {busiest} at once"
+
+
+def test_the_document_lists_scenarios_that_exist() -> None:
+    names = re.findall(r"^## `(\w+)`$", DOCUMENT, re.M)
+    assert names == sorted(set(names)) and len(names) == 7
+    assert outcome(503, "URX,UC", 2, cut=True) == "503 UC,URX x2 cut"

@@ -1,0 +1,144 @@
+"""An Envoy scenario's clusters and routes as a configuration of ours.
+
+A route that uses what we do not have is left out: its requests then end differently, and that
+difference is on the list.
+"""
+
+from typing import Any
+
+LB = {"ROUND_ROBIN": "round_robin", "LEAST_REQUEST": "least_request", "RANDOM": "random"}
+RETRY_ON = {"5xx", "gateway-error", "reset", "connect-failure", "retriable-status-codes"}
+MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"}
+ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
+ACTION_KEYS |= {"max_stream_duration"}
+RETRY_KEYS = {"retry_on", "num_retries", "per_try_timeout", "retry_back_off"}
+RETRY_KEYS |= {"retriable_status_codes", "retriable_headers"}
+
+
+class NotOurs(Exception):
+    """The scenario asks for something that we do not have."""
+
+
+def translate(envoy: dict[str, Any], ports: dict[str, int]) -> tuple[dict[str, Any], list[str]]:
+    """Our configuration as plain data, and the names of the routes that were left out."""
+    clusters = {spec["name"]: spec for spec in envoy["clusters"]}
+    routes, left_out = [], []
+    for index, route in enumerate(envoy["routes"]):
+        name = route.get("name", f"r{index}")
+        try:
+            routes.append({"name": name, **_route(route, clusters)})
+        except NotOurs:
+            left_out.append(name)
+    head_timeout = envoy.get("hcm", {}).get("request_headers_timeout", "15s")
+    config = {
+        "version": 1,
+        "limits": {"max_head": "60KiB", "timeouts": {"head": head_timeout}},
+        "clusters": [_cluster(spec, ports) for spec in clusters.values()],
+        "routes": routes,
+    }
+    return config, left_out
+
+
+def _cluster(spec: dict[str, Any], ports: dict[str, int]) -> dict[str, Any]:
+    endpoints = []
+    for endpoint in spec["endpoints"]:
+        fields = {"backend": endpoint} if isinstance(endpoint, str) else endpoint
+        address = f"127.0.0.1:{ports[fields['backend']]}"
+        endpoints.append({"address": address, "weight": fields.get("weight", 1)})
+    balancer = {"type": LB[spec.get("lb_policy", "ROUND_ROBIN")]}
+    if "load_balancing_policy" in spec:  # the only one in these scenarios
+        balancer = {"type": "least_request", "selection": "full_scan"}
+    limits = _thresholds(spec)
+    breaker = {
+        ours: limits[theirs]
+        for theirs, ours in (
+            ("max_connections", "max_connections"),
+            ("max_pending_requests", "max_pending"),
+            ("max_requests", "max_requests"),
+        )
+        if theirs in limits
+    }
+    return {
+        "name": spec["name"],
+        "endpoints": endpoints,
+        "balancer": balancer,
+        "circuit_breaker": breaker,
+        "health": {"active": "off"},
+        "scrape": "off",
+    }
+
+
+def _thresholds(spec: dict[str, Any]) -> dict[str, Any]:
+    [limits] = spec.get("circuit_breakers", {}).get("thresholds", [{}])
+    return dict(limits)
+
+
+def _route(route: dict[str, Any], clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    action = route.get("route", {})
+    extra = set(route) - {"name", "match", "route"} | set(action) - ACTION_KEYS
+    if extra or not action:
+        raise NotOurs(", ".join(sorted(extra)))
+    if "cluster" in action:
+        to: list[dict[str, Any]] = [{"cluster": action["cluster"]}]
+    else:
+        arms = action["weighted_clusters"]["clusters"]
+        to = [{"cluster": arm["name"], "weight": arm["weight"]} for arm in arms]
+    used = [clusters[arm["cluster"]] for arm in to]
+    if any("per_host_thresholds" in spec.get("circuit_breakers", {}) for spec in used):
+        raise NotOurs("per_host_thresholds")
+    total = action.get("timeout", "15s")
+    if "max_stream_duration" in action:
+        total = action["max_stream_duration"]["max_stream_duration"]
+    # Envoy's idle time-out also runs before the head; ours has its own name there.
+    idle = action.get("idle_timeout", "0s")
+    return {
+        "match": _match(route["match"]),
+        "to": to,
+        "timeouts": {"total": total, "idle": idle, "first_byte": idle},
+        "retry": _retry(action.get("retry_policy"), _thresholds(used[0])),
+    }
+
+
+def _match(match: dict[str, Any]) -> dict[str, Any]:
+    if extra := set(match) - MATCH_KEYS:
+        raise NotOurs(", ".join(sorted(extra)))
+    ours: dict[str, Any] = {}
+    if "prefix" in match:
+        ours["path"] = {"prefix": match["prefix"]}
+    elif "path" in match:
+        ours["path"] = match["path"]
+    elif "safe_regex" in match:
+        ours["path"] = {"regex": match["safe_regex"]["regex"]}
+    else:
+        ours["path"] = {"regex": match["path_separated_prefix"] + "(/.*)?"}
+    headers = {}
+    for header in match.get("headers", ()):
+        condition = dict(header.get("string_match", {}))
+        if "present_match" in header:
+            condition["present"] = header["present_match"]
+        if not condition:
+            raise NotOurs("a kind of header condition")
+        headers[header["name"]] = condition | {"invert": header.get("invert_match", False)}
+    return ours | {"headers": headers}
+
+
+def _retry(policy: dict[str, Any] | None, limits: dict[str, Any]) -> dict[str, Any] | str:
+    if policy is None:
+        return "off"
+    if extra := set(policy) - RETRY_KEYS:
+        raise NotOurs(", ".join(sorted(extra)))
+    if policy["retry_on"] not in RETRY_ON:
+        raise NotOurs(policy["retry_on"])
+    on: list[str | int] = [policy["retry_on"]]
+    if policy["retry_on"] == "retriable-status-codes":
+        on += policy["retriable_status_codes"]
+    budget = limits.get("retry_budget", {})
+    percent = budget.get("budget_percent", {}).get("value", 0)
+    return {
+        "attempts": policy["num_retries"],
+        "on": on,
+        "per_try_timeout": policy.get("per_try_timeout", "0s"),
+        # Without a budget Envoy bounds retries by number, 3 unless told otherwise.
+        "budget": f"{percent}%",
+        "min_concurrency": budget.get("min_retry_concurrency", limits.get("max_retries", 3)),
+    }
