@@ -166,12 +166,14 @@ async def test_an_endpoint_that_dies_turns_unhealthy(page: Page, stack: Stack) -
 async def test_a_token_is_asked_for_once(
     stack: Stack, tool: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another router before the engine that is left, with a token."""
+    """Another router before the engine that is left, with a token and a rate limit."""
     port, admin = free_port(), free_port()
     config = tmp_path / "router.yaml"
     other = Stack(port, admin, stack.engines)
     plain = f"admin: {{address: 127.0.0.1:{admin}}}"
-    text = configuration(other, stack.engines)
+    limit = "{max_tokens: 20, tokens_per_fill: 10, fill_interval: 60s, per: user}"
+    route = f"  - {{name: limited, match: {{model: x}}, to: demo, limits: [{limit}]}}"
+    text = configuration(other, stack.engines, route)
     assert plain in text
     config.write_text(text.replace(plain, plain[:-1] + ', token: "${TOKEN}"}'))
     log = tmp_path / "router.log"
@@ -182,6 +184,9 @@ async def test_a_token_is_asked_for_once(
             page.reply = "sesame"
             await page.open(f"{other.admin}/")
             await page.until("document.querySelectorAll('tr[data-endpoint]').length === 2")
+            assert "10 a minute, 20 at once, for each user" in await page.evaluate(
+                "document.getElementById('routes').innerText"
+            )
             await say(page, "Who is there?")
             await answered(page, 1)
             assert len(page.prompts) == 1

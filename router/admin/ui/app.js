@@ -84,9 +84,16 @@ function destinations(arms) {
     .join(", ");
 }
 
-function limits(timeouts) {
+function times(timeouts) {
   const shown = [["first byte", timeouts.first_byte], ["silence", timeouts.idle], ["in all", timeouts.total]];
   return shown.filter(([, seconds]) => seconds > 0).map(([name, seconds]) => `${name} ${duration(seconds)}`).join(", ") || "no limit";
+}
+
+/** "10 a minute, 20 at once, for each user". */
+function rate({ bucket, per }) {
+  const steady = bucket.fill_rate < 1 ? [60 * bucket.fill_rate, "a minute"] : [bucket.fill_rate, "a second"];
+  const parts = [`${+steady[0].toFixed(1)} ${steady[1]}`, `${bucket.capacity} at once`];
+  return [...parts, ...(per.length ? [`for each ${per.join(" and ")}`] : [])].join(", ");
 }
 
 function showRoutes(info, { routes }) {
@@ -97,15 +104,16 @@ function showRoutes(info, { routes }) {
     routes,
     (route) => route.name,
     () => {
-      const cells = Array.from({ length: 5 }, () => node("td"));
+      const cells = Array.from({ length: 6 }, () => node("td"));
       return { element: node("tr", {}, ...cells), cells };
     },
     ({ cells }, route) => {
       say(cells[0], route.name);
       say(cells[1], conditions(route.match));
       say(cells[2], destinations(route.destinations));
-      say(cells[3], limits(route.timeouts));
-      say(cells[4], route.retry.attempts ? `up to ${plural(route.retry.attempts, "time")}` : "never");
+      say(cells[3], route.limits.map(rate).join("; ") || "no limit");
+      say(cells[4], times(route.timeouts));
+      say(cells[5], route.retry.attempts ? `up to ${plural(route.retry.attempts, "time")}` : "never");
     },
   );
 }
