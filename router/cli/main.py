@@ -8,6 +8,7 @@ COMMANDS = {
     "serve": "router.cli.serve",
     "demo": "router.cli.demo",
     "validate": "router.cli.validate",
+    "diff": "router.cli.diff",
     "test": "router.cli.test",
     "schema": "router.cli.schema",
     "status": "router.cli.status",
