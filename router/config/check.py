@@ -5,6 +5,7 @@ Walks types and data together. Short forms are made long on the way (``"host:por
 """
 
 import functools
+import re
 import types
 from collections.abc import Sequence
 from pathlib import Path as FilePath
@@ -79,7 +80,16 @@ def convert(document: Document, kind: type[T]) -> tuple[T | None, list[Problem]]
     data = walk.take(kind, document.data, ())
     if walk.problems:
         return None, walk.problems[:MAX_PROBLEMS]
-    return msgspec.convert(data, kind, dec_hook=_parsed), []
+    try:
+        return msgspec.convert(data, kind, dec_hook=_parsed), []
+    except msgspec.ValidationError as error:  # a section's own rule about its fields together
+        return None, [_own_rule(str(error))]
+
+
+def _own_rule(message: str) -> Problem:
+    text, _, where = message.partition(" - at `$")
+    parts = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", where)
+    return Problem(tuple(name or int(index) for name, index in parts), text)
 
 
 def _parsed(kind: type, value: Any) -> Any:

@@ -370,8 +370,6 @@ class Config(Section, frozen=True, kw_only=True):
 
 PLANNED_BALANCERS = (
     "peak_ewma",
-    "ring_hash",
-    "maglev",
     "predicted_ttft",
     "scored",
 )  # fmt: skip

@@ -16,6 +16,7 @@ import xxhash
 
 from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.hash_key import SOURCE_PATTERN, HashKey
 from router.core.balancers.least_request import least_active
 from router.core.clock import Rng
 from router.core.host import HostState
@@ -26,13 +27,13 @@ class PrefixHash:
     class Spec(BalancerSpec, frozen=True, kw_only=True, tag="prefix_hash"):
         """Keep a conversation on the endpoint that holds its prefix.
 
-        ``key``: ``prefix``, ``user``, ``header:NAME`` or ``cookie:NAME``; requests without it
-        go to the least loaded endpoint. ``new_sessions``: ``least_loaded``, or ``hash``
+        ``key``: ``prefix``, ``user``, ``source_ip``, ``header:NAME`` or ``cookie:NAME``; requests
+        without it go to the least loaded endpoint. ``new_sessions``: ``least_loaded``, or ``hash``
         for pure rendezvous hashing, which needs no memory. ``bound``: an endpoint takes at most
         this many times the mean number of requests in flight, at least 1.
         """
 
-        key: Annotated[str, msgspec.Meta(pattern=r"^(prefix|user|header:.+|cookie:.+)$")] = "prefix"
+        key: Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)] = "prefix"
         new_sessions: Literal["least_loaded", "hash"] = "least_loaded"
         bound: Annotated[float, msgspec.Meta(ge=1)] = 1.25
 
@@ -42,8 +43,7 @@ class PrefixHash:
     __slots__ = (
         "_affinity",
         "_hosts",
-        "_key_kind",
-        "_key_name",
+        "_key",
         "_seeds",
         "_slots",
         "_spec",
@@ -53,8 +53,7 @@ class PrefixHash:
     def __init__(self, spec: Spec, affinity: AffinityTable) -> None:
         self._spec = spec
         self._affinity = affinity
-        self._key_kind, _, name = spec.key.partition(":")
-        self._key_name = name.lower().encode() if self._key_kind == "header" else name.encode()
+        self._key = HashKey((spec.key,))
         self._hosts: Sequence[HostState] = ()
         self._slots: dict[int, HostState] = {}
         self._seeds: dict[int, int] = {}
@@ -68,7 +67,7 @@ class PrefixHash:
         tried: tuple[EndpointId, ...] = (),
         now: float = 0.0,
     ) -> tuple[HostState, str]:
-        key = self._key(request)
+        key = self._key.of(request)
         if key is None:
             return least_active(hosts, rng), "least loaded, no session key"
         if hosts is not self._hosts:
@@ -88,18 +87,6 @@ class PrefixHash:
         if host is None or host.id in tried:
             return chosen, "moved, endpoint not available"
         return chosen, "moved, endpoint over bound"
-
-    def _key(self, request: LlmRequest) -> int | None:
-        if self._key_kind == "prefix":
-            return request.prefix_hash
-        value: bytes | None
-        if self._key_kind == "user":
-            value = None if request.user is None else request.user.encode()
-        elif self._key_kind == "header":
-            value = request.header(self._key_name)
-        else:
-            value = request.cookie(self._key_name)
-        return None if not value else xxhash.xxh3_64_intdigest(value)
 
     def _index(self, hosts: Sequence[HostState]) -> None:
         self._hosts = hosts
