@@ -3,6 +3,7 @@
 import msgspec
 
 from router.core.balancers.base import BalancerSpec
+from router.core.health.outlier import Outlier
 from router.core.model import Endpoint
 
 
@@ -60,6 +61,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "vllm"
     models: tuple[str, ...] = ()
     health: ActiveHealth | None = None
+    outlier: Outlier | None = None
     scrape: Scrape | None = None
     breaker: CircuitBreaker = CircuitBreaker()
     panic_threshold: float = 0.5

@@ -119,6 +119,8 @@ class Director:
     def update(self, snapshot: Snapshot, slots: Mapping[str, int] | None = None) -> None:
         """Swap to a new snapshot. Queues, budgets and unchanged balancers are carried over."""
         self.fleet.reconcile(snapshot.endpoints(), slots)
+        for cluster in snapshot.clusters.values():
+            self.fleet.watch(cluster.endpoints, cluster.outlier)
         self.snapshot = snapshot
         # Those in line for a cluster that is gone still get their turn at its old endpoints.
         orphaned = {name: places for name, places in self._places.items() if places.queue.waiting}

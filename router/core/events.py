@@ -36,10 +36,11 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag=False):
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """The endpoint's response head has arrived."""
+    """The endpoint's response head has arrived. ``retry_after``: it says when to come again."""
 
     status: int
     kind: EventKind = EventKind.HEAD
+    retry_after: bool = False
 
 
 class Reset(msgspec.Struct, frozen=True, gc=False):

@@ -158,7 +158,7 @@ class Exchange:
         how fast an endpoint is, so only good answers are samples of its latency.
         """
         if self.status < 400 and self.lease is not None:
-            self.lease.first_byte(now)
+            self.lease.first_byte(now, self.request.stream)
 
     # --- getting a place ------------------------------------------------------------------
 
@@ -223,7 +223,11 @@ class Exchange:
     # --- an attempt -----------------------------------------------------------------------
 
     def _connected(self, event: AnyEvent, now: float) -> Effect:
+        assert self.lease is not None
         self.state = _WAITING_FIRST_BYTE
+        monitor = self.lease.host.monitor
+        if monitor is not None and monitor.split:
+            monitor.connected()
         return STAND_BY
 
     def _connect_failed(self, event: AnyEvent, now: float) -> Effect:
@@ -245,25 +249,27 @@ class Exchange:
         return self._retry_or_reject(Outcome.RESET, error, retriable, now)
 
     def _head(self, event: AnyEvent, now: float) -> Effect:
-        assert isinstance(event, Head) and self.route is not None
-        policy = self.route.retry
+        assert isinstance(event, Head) and self.route is not None and self.lease is not None
+        policy, lease = self.route.retry, self.lease
+        lease.answered(event.status, event.retry_after)
+        assert lease.verdict is not None
+        if lease.verdict is Outcome.PUSHED_BACK:
+            lease.refused(now)
         if event.status >= 400 and policy.retries_status(event.status):
             if self._may_retry():
-                return self._again(Outcome.STATUS_ERROR, now)
+                return self._again(lease.verdict, now)
             if self.attempt > policy.attempts > 0:
                 self.flag = "URX"
         self.status = event.status
         self.head_at = now
         self.state = _STREAMING
-        if event.status == 429 and self.lease is not None:
-            self.lease.refused(now)
         return Relay(self.route.timeouts.idle)
 
     def _complete(self, event: AnyEvent, now: float) -> Effect:
-        failed = self.status >= 500
-        if self.head_at is not None and self.lease is not None and self.lease.host.latency:
+        assert self.lease is not None and self.lease.verdict is not None
+        if self.head_at is not None and self.lease.host.latency:
             self.first_byte(self.head_at)  # no body, or a driver that does not look at bodies
-        self._end_attempt(Outcome.STATUS_ERROR if failed else Outcome.SUCCESS, now)
+        self._end_attempt(self.lease.verdict, now)
         self._end(_DONE, now)
         return FINISHED
 
@@ -305,9 +311,10 @@ class Exchange:
         error: errors.RouterError
         if event.stage is Stage.IDLE:
             error = errors.StreamIdle("the stream was idle for too long")
-        else:
-            error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
-        return self._break_off(Outcome.TIMEOUT, error, now)
+            return self._break_off(Outcome.TIMEOUT, error, now)
+        # It was at work: how long an answer may take is the route's affair.
+        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+        return self._break_off(Outcome.ABANDONED, error, now)
 
     def _client_gone(self, event: AnyEvent, now: float) -> Effect:
         self.flag = "DC"

@@ -5,9 +5,12 @@ learned of them, new ones start empty, and those that left are kept aside until 
 is released, so that an endpoint that comes back finds its own in-flight count.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from router.core.balancers.affinity import AffinityTable
+from router.core.health.monitor import FailureMonitor, Suspicion, Words
+from router.core.health.outlier import Detector, Outlier
 from router.core.host import HostState, LoadReport, SharedLoad, SoleWorker
 from router.core.model import AdminState, Endpoint, EndpointId
 from router.core.trace import DecisionTrace
@@ -37,7 +40,7 @@ class HostSet:
         """
         if self._version != self._fleet.version:
             ready = tuple(h for h in self.all if h.admin is AdminState.READY)
-            healthy = tuple(h for h in ready if h.healthy)
+            healthy = tuple(h for h in ready if h.healthy and not h.ejected)
             self.panic = len(healthy) < self._panic_threshold * len(ready)
             self._usable = ready if self.panic else healthy
             self._version = self._fleet.version
@@ -48,8 +51,7 @@ class HostSet:
         usable = self.usable()
         for host in self.all:
             if host not in usable:
-                reason = "unhealthy" if host.admin is AdminState.READY else host.admin.name.lower()
-                trace.host_removed(host, reason)
+                trace.host_removed(host, _reason(host))
 
     def __repr__(self) -> str:
         return f"<HostSet {len(self.usable())}/{len(self.all)} usable panic={self.panic}>"
@@ -61,16 +63,24 @@ class Fleet:
     Args:
         shared: in-flight counts of the machine's other workers; alone by default.
         affinity: where conversations were sent; one of its own by default.
+        failures: words in which failures in a row are counted; of this process by default.
+        suspect: told when an endpoint has failed often enough in a row.
     """
 
     def __init__(
-        self, shared: SharedLoad | None = None, affinity: AffinityTable | None = None
+        self,
+        shared: SharedLoad | None = None,
+        affinity: AffinityTable | None = None,
+        failures: Words | None = None,
+        suspect: Suspicion | None = None,
     ) -> None:
         self.hosts: dict[EndpointId, HostState] = {}
         self.leaving: dict[EndpointId, HostState] = {}
         self.version = 0
         self.affinity = affinity if affinity is not None else AffinityTable.of_size(1 << 14)
         self.shared: SharedLoad = shared if shared is not None else SoleWorker()
+        self.failures: Words = failures if failures is not None else defaultdict(int)
+        self._suspect: Suspicion = suspect if suspect is not None else _ignored
         self._next_slot = 0
 
     def reconcile(
@@ -96,6 +106,17 @@ class Fleet:
         self.leaving = {id_: host for id_, host in known.items() if host.in_flight > 0}
         self.version += 1
 
+    def watch(self, endpoints: Iterable[Endpoint], policy: Outlier | None) -> None:
+        """Count the failures in a row of these endpoints, or none of them any more."""
+        for endpoint in endpoints:
+            host = self.hosts[endpoint.id]
+            if policy is None:
+                host.monitor = None
+            elif host.monitor is None or host.monitor.policy != policy:
+                host.monitor = FailureMonitor(
+                    host.id, host.slot, self.failures, policy, self._suspect
+                )
+
     def slot(self, key: str, slots: Mapping[str, int] | None) -> int:
         """The board row of an endpoint or a cluster."""
         if slots is not None:
@@ -116,6 +137,11 @@ class Fleet:
             host.healthy = healthy
             self.version += 1
 
+    def set_ejected(self, id_: EndpointId, ejected: bool) -> None:
+        if (host := self.hosts.get(id_)) is not None and host.ejected is not ejected:
+            host.ejected = ejected
+            self.version += 1
+
     def set_weight(self, id_: EndpointId, weight: int) -> None:
         """Raises ValueError if ``weight`` is less than 1."""
         if weight < 1:
@@ -134,3 +160,14 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet {len(self.hosts)} hosts, {len(self.leaving)} leaving, v{self.version}>"
+
+
+def _reason(host: HostState) -> str:
+    """Why a host takes no request."""
+    if host.admin is not AdminState.READY:
+        return host.admin.name.lower()
+    return "ejected" if host.healthy else "unhealthy"
+
+
+def _ignored(id_: EndpointId, detector: Detector) -> None:
+    """Nobody asked for suspicions."""

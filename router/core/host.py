@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from router.core.health.monitor import FailureMonitor
 from router.core.model import AdminState, Endpoint, EndpointId
 
 
@@ -23,7 +24,12 @@ class Outcome(enum.IntEnum):
     RESET = 3  # closed or reset before the head
     TIMEOUT = 4
     TRUNCATED = 5  # cut in the middle of the body
-    ABANDONED = 6  # the client left or an operator cancelled: says nothing of the endpoint
+    ABANDONED = 6  # ended by the client, an operator or a total time-out: not the endpoint's doing
+    PUSHED_BACK = 7  # 429, or 503 with Retry-After: full, not broken
+
+
+_SUCCESS, _STATUS_ERROR, _TRUNCATED = Outcome.SUCCESS, Outcome.STATUS_ERROR, Outcome.TRUNCATED
+_PUSHED_BACK, _ABANDONED, _TIMEOUT = Outcome.PUSHED_BACK, Outcome.ABANDONED, Outcome.TIMEOUT
 
 
 class LoadReport(msgspec.Struct, frozen=True):
@@ -128,16 +134,22 @@ class HostState:
 
     ``in_flight`` counts this process; :attr:`active` the whole machine. ``slot`` is the
     endpoint's row on the shared board and stays with it for as long as it is in the fleet.
-    ``latency`` is None until a balancer that looks at it asks for it by setting it.
+    ``latency`` is None until a balancer that looks at it asks for it by setting it. ``monitor`` is
+    None where outlier detection is off. ``first_bytes`` counts streams that began,
+    ``first_byte_seconds`` adds up how long that took them.
     """
 
     __slots__ = (
         "admin",
+        "ejected",
         "endpoint",
+        "first_byte_seconds",
+        "first_bytes",
         "healthy",
         "in_flight",
         "latency",
         "load",
+        "monitor",
         "outcomes",
         "shared",
         "slot",
@@ -151,10 +163,14 @@ class HostState:
         self.in_flight = 0
         self.admin = AdminState.READY
         self.healthy = True
+        self.ejected = False
         self.weight = endpoint.weight
         self.load: LoadReport | None = None
         self.latency: Latency | None = None
+        self.monitor: FailureMonitor | None = None
         self.outcomes = [0] * len(Outcome)
+        self.first_bytes = 0
+        self.first_byte_seconds = 0.0
 
     @property
     def id(self) -> EndpointId:
@@ -171,7 +187,7 @@ class HostState:
         return sum(self.outcomes)
 
     def __repr__(self) -> str:
-        health = "healthy" if self.healthy else "unhealthy"
+        health = "ejected" if self.ejected else "healthy" if self.healthy else "unhealthy"
         return (
             f"<Host {self.endpoint.id} {self.admin.name.lower()} {health} "
             f"in_flight={self.in_flight} weight={self.weight}>"
@@ -179,24 +195,51 @@ class HostState:
 
 
 class Lease:
-    """One attempt's claim on an endpoint."""
+    """One attempt's claim on an endpoint.
 
-    __slots__ = ("heard", "host", "released", "since")
+    ``verdict`` is what the response head says the attempt came to, None before there is one.
+    """
+
+    __slots__ = ("heard", "host", "released", "since", "verdict")
 
     def __init__(self, host: HostState, now: float) -> None:
         self.host = host
         self.since = now
         self.heard = False
         self.released = False
+        self.verdict: Outcome | None = None
         host.in_flight += 1
         host.shared.publish(host.slot, host.in_flight)
 
-    def first_byte(self, now: float) -> None:
-        """The endpoint has begun to give what was asked for; later calls are ignored."""
-        if not self.heard:
-            self.heard = True
-            if self.host.latency is not None:
-                self.host.latency.observe(now - self.since, now)
+    def answered(self, status: int, retry_after: bool) -> None:
+        """The response head has come.
+
+        Args:
+            retry_after: it says when to come again.
+        """
+        if status == 429 or (retry_after and status == 503):
+            self.verdict = _PUSHED_BACK
+            return
+        self.verdict = _STATUS_ERROR if status >= 500 else _SUCCESS
+        if (monitor := self.host.monitor) is not None:
+            monitor.answered(status)
+
+    def first_byte(self, now: float, streamed: bool = False) -> None:
+        """The endpoint has begun to give what was asked for; later calls are ignored.
+
+        Args:
+            streamed: more is to follow piece by piece, so that this tells of the endpoint's
+                speed whatever the length of the answer.
+        """
+        if self.heard:
+            return
+        self.heard = True
+        host = self.host
+        if host.latency is not None:
+            host.latency.observe(now - self.since, now)
+        if streamed:
+            host.first_bytes += 1
+            host.first_byte_seconds += now - self.since
 
     def refused(self, now: float) -> None:
         """The endpoint says that it has too much to do already."""
@@ -221,6 +264,19 @@ class Lease:
         if host.latency is not None and now is not None and outcome in _FAILURES:
             host.latency.failed(0.0 if self.heard else now - self.since, now)
         host.shared.publish(host.slot, host.in_flight)
+        if host.monitor is not None:
+            if outcome is _SUCCESS:
+                host.monitor.completed()
+            elif self.verdict is None or outcome is _TRUNCATED or outcome is _TIMEOUT:
+                self._blame(host.monitor, outcome)
+
+    def _blame(self, monitor: FailureMonitor, outcome: Outcome) -> None:
+        if outcome is _ABANDONED:
+            return
+        if self.verdict is None:
+            monitor.unanswered()
+        else:
+            monitor.truncated()
 
     def __repr__(self) -> str:
         state = "released" if self.released else "held"

@@ -49,7 +49,7 @@ class FailureMonitor:
         suspect: called at the moment a threshold is met.
     """
 
-    __slots__ = ("_slot", "_split", "_suspect", "_thresholds", "_words", "id", "policy")
+    __slots__ = ("_slot", "_suspect", "_thresholds", "_words", "id", "policy", "split")
 
     def __init__(
         self, id_: EndpointId, slot: int, words: Words, policy: Outlier, suspect: Suspicion
@@ -59,7 +59,7 @@ class FailureMonitor:
         self._slot = slot
         self._words = words
         self._suspect = suspect
-        self._split = policy.split_external_local_origin_errors
+        self.split = policy.split_external_local_origin_errors
         self._thresholds = {
             SERVER: policy.consecutive_5xx,
             GATEWAY: policy.consecutive_gateway_failure,
@@ -69,7 +69,7 @@ class FailureMonitor:
 
     def connected(self) -> None:
         """A connection is there; that is all local-origin failures are about."""
-        if self._split and (word := self._words[self._slot]) >> LOCAL & FIELD:
+        if self.split and (word := self._words[self._slot]) >> LOCAL & FIELD:
             self._words[self._slot] = word & ~(FIELD << LOCAL)
 
     def answered(self, status: int) -> None:
@@ -91,7 +91,7 @@ class FailureMonitor:
         Counts as the 503 or 504 that a gateway would have made of it, unless the two origins
         are told apart.
         """
-        if self._split:
+        if self.split:
             self._raise(LOCAL)
         else:
             self._raise(GATEWAY, SERVER)
