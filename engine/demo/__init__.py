@@ -1,4 +1,4 @@
-"""The bundled demo model: a tiny Llama-architecture chat model, trained by the script in this folder."""
+"""The bundled demo model: a tiny chat model of the Llama architecture, trained by `train.py`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Endless training conversations for the bundled model, drawn from a seed.
 
-A conversation is a list of chat messages. It is written turn by turn: a task (a fact, a definition, a sum,
-a message outside of what is taught, ...) is drawn by weight, and what was said before is kept in `Chat`, so
-that later turns can lean on it ("and of Spain?", "why?", "what is my name?"). All text comes from the
-`corpus_*` modules beside this one; nothing is read from disk or network.
+A conversation is a list of chat messages. It is written turn by turn: a task (a fact, a
+definition, a sum, a message outside of what is taught, ...) is drawn by weight, and what was said
+before is kept in `Chat`, so that later turns can lean on it ("and of Spain?", "why?", "what is my
+name?"). All text comes from the `corpus_*` modules beside this one; nothing is read from disk or
+network.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from engine.demo.corpus_system import system_prompt
 from engine.demo.corpus_turns import TASKS, Chat, story
 
 TURNS: tuple[tuple[int, float], ...] = (
-    (1, 0.34), (2, 0.18), (3, 0.13), (4, 0.11), (5, 0.07), (6, 0.06), (7, 0.04), (8, 0.03), (12, 0.025),
-    (16, 0.01), (24, 0.005),
+    (1, 0.34), (2, 0.18), (3, 0.13), (4, 0.11), (5, 0.07), (6, 0.06), (7, 0.04), (8, 0.03),
+    (12, 0.025), (16, 0.01), (24, 0.005),
 )  # fmt: skip
 # Sentences of system prompt (0 = none): about 12 tokens for one line, up to some 700 tokens.
 SYSTEM: tuple[tuple[int, float], ...] = (
@@ -44,7 +45,8 @@ class Conversation:
 def conversation(draw: Draw, *, only: str | None = None, turns: int | None = None) -> Conversation:
     """Draw one conversation.
 
-    only: a task of `TASKS` that the last turn must have; turns: number of user turns (default: drawn).
+    only: a task of `TASKS` that the last turn must have.
+    turns: number of user turns (default: drawn).
     """
     made = Conversation()
     chat = Chat(draw)

@@ -68,7 +68,8 @@ BALANCING: tuple[Entry, ...] = (
     (
         "consistent hashing",
         ("a consistent hash",),
-        "Consistent hashing maps keys to endpoints so that few keys move when an endpoint comes or goes.",
+        "Consistent hashing maps keys to endpoints so that few keys move when an endpoint comes "
+        "or goes.",
         "Caches stay warm when the fleet changes.",
     ),
     (
@@ -80,7 +81,8 @@ BALANCING: tuple[Entry, ...] = (
     (
         "Maglev",
         ("Maglev hashing", "the Maglev table"),
-        "Maglev is a consistent hash that looks the key up in a table filled evenly by all endpoints.",
+        "Maglev is a consistent hash that looks the key up in a table filled evenly by all "
+        "endpoints.",
         "A look-up is one step, and the load is very even.",
     ),
     (
@@ -188,7 +190,8 @@ BALANCING: tuple[Entry, ...] = (
     (
         "a blue-green deployment",
         ("blue-green deployment", "blue green deployment"),
-        "A blue-green deployment keeps the old and the new version side by side and switches all traffic.",
+        "A blue-green deployment keeps the old and the new version side by side and switches all "
+        "traffic.",
         "Going back is just another switch.",
     ),
     (
@@ -236,7 +239,8 @@ BALANCING: tuple[Entry, ...] = (
     (
         "a token bucket",
         ("the token bucket algorithm",),
-        "A token bucket fills at a fixed rate, and each request takes tokens from it or has to wait.",
+        "A token bucket fills at a fixed rate, and each request takes tokens from it or has to "
+        "wait.",
         "It allows short bursts and bounds the long-run rate.",
     ),
     (
@@ -254,7 +258,8 @@ BALANCING: tuple[Entry, ...] = (
     (
         "fair queueing",
         ("fair queuing", "weighted fair queueing"),
-        "Fair queueing serves waiting tenants in turn, by weight, and not simply in order of arrival.",
+        "Fair queueing serves waiting tenants in turn, by weight, and not simply in order of "
+        "arrival.",
         "A flood from one tenant does not delay the rest.",
     ),
     (
@@ -274,173 +279,5 @@ BALANCING: tuple[Entry, ...] = (
         ("connection pooling",),
         "A connection pool keeps open connections to an endpoint ready for use.",
         "Requests start at once and the number of connections stays bounded.",
-    ),
-    (
-        "a sidecar",
-        ("a sidecar proxy", "sidecars"),
-        "A sidecar is a small proxy that runs beside each program and handles its traffic.",
-        "The program itself needs no networking code of that kind.",
-    ),
-    (
-        "a service mesh",
-        ("service meshes",),
-        "A service mesh is a layer of proxies that connects services and is steered from one place.",
-        "Retries, encryption and routing work the same for all services.",
-    ),
-    (
-        "Envoy",
-        ("the Envoy proxy", "Envoy proxy"),
-        "Envoy is an open-source proxy for services that many meshes are built on.",
-        "Warmpath uses its words and can work as its endpoint picker.",
-    ),
-    (
-        "Istio",
-        (),
-        "Istio is a service mesh that steers Envoy proxies in Kubernetes.",
-        "Warmpath can read and write its routing rules.",
-    ),
-    (
-        "nginx",
-        (),
-        "nginx is a fast web server and reverse proxy.",
-        "It can stand at the edge in front of Warmpath.",
-    ),
-    (
-        "Prometheus",
-        (),
-        "Prometheus is a monitoring system that collects metrics from servers at regular times.",
-        "Warmpath and its engine both offer a page for it.",
-    ),
-    (
-        "xDS",
-        ("the xDS protocol",),
-        "xDS is the family of protocols by which Envoy gets its configuration.",
-        "Configuration can change without a restart.",
-    ),
-    (
-        "a control plane",
-        ("the control plane",),
-        "A control plane decides on configuration and watches health, but carries no requests.",
-        "It may stop for a while, and traffic still flows.",
-    ),
-    (
-        "a data plane",
-        ("the data plane",),
-        "A data plane is the part that carries the requests and answers themselves.",
-        "It must be fast, since every byte goes through it.",
-    ),
-    (
-        "failover",
-        ("fail-over",),
-        "Failover moves traffic to a backup when the first choice is down.",
-        "Users hardly notice that something broke.",
-    ),
-    (
-        "tail latency",
-        ("p99", "p99 latency", "the 99th percentile"),
-        "Tail latency is the time of the slowest few requests, for example the slowest 1 in 100.",
-        "An average can look fine while many users wait.",
-    ),
-    (
-        "distributed tracing",
-        ("tracing", "a trace"),
-        "Distributed tracing follows one request through all servers that it touches.",
-        "It shows where the time went.",
-    ),
-    (
-        "a panic threshold",
-        ("panic mode", "the panic threshold"),
-        "A panic threshold is the share of healthy endpoints under which health is ignored.",
-        "Sending to doubtful endpoints beats crushing the last good ones.",
-    ),
-    (
-        "locality-aware routing",
-        ("locality aware routing", "zone-aware routing"),
-        "Locality-aware routing prefers endpoints in the same zone as the client.",
-        "Near endpoints are faster and cheaper to reach.",
-    ),
-    (
-        "a virtual service",
-        ("VirtualService",),
-        "A virtual service is Istio's object for routing rules: matches, weights, retries and timeouts.",
-        "Warmpath's routes can be exported as one.",
-    ),
-    (
-        "a destination rule",
-        ("DestinationRule",),
-        "A destination rule is Istio's object for what happens at the target: balancing, limits, subsets.",
-        "It is the partner of the virtual service.",
-    ),
-    (
-        "a subset",
-        ("subsets",),
-        "A subset is the part of a cluster's endpoints that carries certain labels.",
-        "A route can send to one version only.",
-    ),
-    (
-        "TLS",
-        ("transport layer security",),
-        "TLS encrypts a connection and proves who the server is.",
-        "Nobody on the way can read or change the traffic.",
-    ),
-    (
-        "mTLS",
-        ("mutual TLS",),
-        "mTLS is TLS in which the client, too, proves who it is with a certificate.",
-        "Services then trust only known services.",
-    ),
-    (
-        "a tenant",
-        ("tenants", "multi-tenancy"),
-        "A tenant is a customer or team that shares the system with others and has its own limits.",
-        "Limits per tenant keep the sharing fair.",
-    ),
-    (
-        "a lease",
-        ("leases",),
-        "A lease is Warmpath's record of one request at one endpoint, given back exactly once.",
-        "The counts of requests in flight can then never drift.",
-    ),
-    (
-        "idempotency",
-        ("an idempotent request", "idempotent"),
-        "Idempotency means that doing a thing twice has the same effect as doing it once.",
-        "Only then is a retry always safe.",
-    ),
-    (
-        "autoscaling",
-        ("an autoscaler",),
-        "Autoscaling adds replicas when the load is high and removes them when it is low.",
-        "You pay only for what you need.",
-    ),
-    (
-        "fault injection",
-        (),
-        "Fault injection makes some requests fail or wait on purpose.",
-        "It proves that retries and timeouts work before a real failure comes.",
-    ),
-    (
-        "a queue",
-        ("queueing", "queues"),
-        "A queue holds requests that must wait until there is room for them.",
-        "A short queue smooths bursts, and a long one only adds delay.",
-    ),
-    (
-        "latency",
-        (),
-        "Latency is the time from asking to getting the answer.",
-        "Users leave when it is high.",
-    ),
-    (
-        "a 429 error",
-        ("status 429", "HTTP 429", "429"),
-        "Status 429 means too many requests: the client has used up its limit and should wait.",
-        "The Retry-After header says for how long.",
-    ),
-    (
-        "a 503 error",
-        ("status 503", "HTTP 503", "503"),
-        "Status 503 means that the service is not available just now.",
-        "A router tries another endpoint when it sees one.",
     ),
 )

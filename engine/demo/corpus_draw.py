@@ -1,7 +1,8 @@
 """Seeded drawing for the corpus: which words and phrasings may be used, and how people mistype.
 
-Every list has a kept-back part (each eighth entry). Training draws from the rest; measuring draws the
-phrasings and words from the kept-back part, so that a score tells of sentences never trained on.
+Every list has a kept-back part (each eighth entry). Training draws from the rest; measuring draws
+the phrasings and words from the kept-back part, so that a score tells of sentences never trained
+on.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ KEPT_BACK_EVERY = 8
 KEPT_BACK_AT = 3
 
 OPENERS = (
-    "Please: ", "Hey, ", "Hi! ", "Quick question: ", "Hello, ", "So, ", "Ok, ", "Well, ", "Um, ", "Hmm. ",
-    "Question: ", "Now, ", "Good. ", "Thanks. ", "And now: ", "Next: ", "I wonder, ", "Say, ",
-    "Can you help me? ", "One more: ", "Next question: ", "Tell me: ", "Great! ", "Sorry, ",
+    "Please: ", "Hey, ", "Hi! ", "Quick question: ", "Hello, ", "So, ", "Ok, ", "Well, ", "Um, ",
+    "Hmm. ", "Question: ", "Now, ", "Good. ", "Thanks. ", "And now: ", "Next: ", "I wonder, ",
+    "Say, ", "Can you help me? ", "One more: ", "Next question: ", "Tell me: ", "Great! ",
+    "Sorry, ",
 )  # fmt: skip
 CLOSERS = (
-    " Thanks!", " Thank you.", " Please.", " please", " Be brief.", " In one sentence.", " thx", " :)",
-    " I need it for work.", " I am curious.", " Just wondering.", " Quickly!", " I forgot.",
+    " Thanks!", " Thank you.", " Please.", " please", " Be brief.", " In one sentence.", " thx",
+    " :)", " I need it for work.", " I am curious.", " Just wondering.", " Quickly!", " I forgot.",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Small facts the bundled model is taught: capitals, opposites, colours, sounds, calendar, jokes."""
+"""Small facts the bundled model is taught: capitals, opposites, colours, animals, story parts."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ OPPOSITES: tuple[tuple[str, str], ...] = (
     ("love", "hate"), ("win", "lose"), ("buy", "sell"), ("give", "take"), ("push", "pull"),
     ("laugh", "cry"), ("arrive", "leave"), ("remember", "forget"), ("inside", "outside"),
     ("above", "below"), ("before", "after"), ("always", "never"), ("everything", "nothing"),
-    ("friend", "enemy"), ("summer", "winter"), ("north", "south"), ("east", "west"),
-    ("in", "out"), ("start", "stop"), ("front", "back"), ("cheap", "expensive"),
-    ("easy", "difficult"), ("simple", "complex"), ("real", "fake"), ("more", "less"),
-    ("war", "peace"), ("success", "failure"), ("question", "answer"), ("top", "bottom"),
+    ("friend", "enemy"), ("summer", "winter"), ("north", "south"), ("east", "west"), ("in", "out"),
+    ("start", "stop"), ("front", "back"), ("cheap", "expensive"), ("easy", "difficult"),
+    ("simple", "complex"), ("real", "fake"), ("more", "less"), ("war", "peace"),
+    ("success", "failure"), ("question", "answer"), ("top", "bottom"),
 )  # fmt: skip
 
 COLOURS: dict[str, str] = {
@@ -79,8 +79,7 @@ SOUNDS: dict[str, str] = {
     "bee": "buzz", "lion": "roar", "owl": "hoot", "mouse": "squeak", "snake": "hiss",
     "crow": "caw", "dove": "coo", "wolf": "howl", "goat": "bleat", "donkey": "hee-haw",
     "turkey": "gobble", "goose": "honk", "bird": "tweet", "cricket": "chirp", "bear": "growl",
-    "elephant": "trumpet", "monkey": "ooh-ooh", "cuckoo": "cuckoo", "seal": "arf",
-    "tiger": "roar",
+    "elephant": "trumpet", "monkey": "ooh-ooh", "cuckoo": "cuckoo", "seal": "arf", "tiger": "roar",
 }  # fmt: skip
 
 YOUNG: dict[str, str] = {
@@ -122,8 +121,8 @@ PLACES: tuple[str, ...] = (
     "under a big oak",
 )  # fmt: skip
 FINDS: tuple[str, ...] = (
-    "a golden key", "a torn map", "a blue stone", "an old letter", "a tiny door",
-    "a silver bell", "a lost boat", "a broken clock", "a strange egg", "a box full of stars",
+    "a golden key", "a torn map", "a blue stone", "an old letter", "a tiny door", "a silver bell",
+    "a lost boat", "a broken clock", "a strange egg", "a box full of stars",
 )  # fmt: skip
 FRIENDS: tuple[str, ...] = (
     "a wise owl", "a shy mouse", "a friendly giant", "an old fisherman", "a clever crow",
@@ -137,6 +136,5 @@ ENDINGS: tuple[str, ...] = (
     "From that day on nobody in the land was ever lonely again.",
     "They went home together and slept well.",
     "And if you listen on a windy night, you can still hear them sing.",
-    "The whole village came to thank them with cake.",
-    "It was the best day of the year.",
+    "The whole village came to thank them with cake.", "It was the best day of the year.",
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """What the bundled model knows of LLM serving: one definition and one reason per term.
 
-Every entry is (term with its article, other names, definition, why it matters). The definition is the
-answer to "What is ...?", the reason is the answer to "Why does it matter?".
+Every entry is (term with its article, other names, definition, why it matters). The definition is
+the answer to "What is ...?", the reason is the answer to "Why does it matter?".
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ SERVING: tuple[Entry, ...] = (
     (
         "a KV cache",
         ("key value cache", "kv-cache", "key/value cache"),
-        "The KV cache keeps the attention keys and values of earlier tokens, so each new token is cheap.",
+        "The KV cache keeps the attention keys and values of earlier tokens, so each new token is "
+        "cheap.",
         "Without it every new token would compute the whole text before it again.",
     ),
     (
         "prefix caching",
         ("a prefix cache", "automatic prefix caching"),
-        "Prefix caching keeps the KV blocks of a prompt's start, so the next request with it skips that work.",
+        "Prefix caching keeps the KV blocks of a prompt's start, so the next request with it "
+        "skips that work.",
         "Chat turns repeat the conversation so far, and a warm prefix saves most of the prefill.",
     ),
     (
@@ -60,7 +62,8 @@ SERVING: tuple[Entry, ...] = (
     (
         "TTFT",
         ("time to first token", "the time to first token"),
-        "TTFT is the time to first token: from sending the request to the first piece of the answer.",
+        "TTFT is the time to first token: from sending the request to the first piece of the "
+        "answer.",
         "It is the wait that a user feels most.",
     ),
     (
@@ -84,7 +87,8 @@ SERVING: tuple[Entry, ...] = (
     (
         "a token",
         ("tokens",),
-        "A token is a piece of text, often a short word or a part of one, that the model reads as one number.",
+        "A token is a piece of text, often a short word or a part of one, that the model reads as "
+        "one number.",
         "Prompts and answers are measured, and paid for, in tokens.",
     ),
     (
@@ -102,7 +106,8 @@ SERVING: tuple[Entry, ...] = (
     (
         "a context window",
         ("context length", "the context length"),
-        "The context window is the largest number of tokens, prompt and answer, that a model can handle.",
+        "The context window is the largest number of tokens, prompt and answer, that a model can "
+        "handle.",
         "What does not fit into it is refused or cut off.",
     ),
     (
@@ -114,13 +119,15 @@ SERVING: tuple[Entry, ...] = (
     (
         "temperature",
         ("sampling temperature",),
-        "Temperature scales the model's choices: low is careful and steady, high is varied and wild.",
+        "Temperature scales the model's choices: low is careful and steady, high is varied and "
+        "wild.",
         "With temperature 0 the same prompt gives the same answer.",
     ),
     (
         "top-p",
         ("nucleus sampling", "top p"),
-        "Top-p keeps only the most likely tokens whose probabilities add up to p, and draws among them.",
+        "Top-p keeps only the most likely tokens whose probabilities add up to p, and draws among "
+        "them.",
         "It cuts off the long tail of silly tokens.",
     ),
     (
@@ -168,13 +175,15 @@ SERVING: tuple[Entry, ...] = (
     (
         "a system prompt",
         ("a system message",),
-        "A system prompt is the first message of a chat, in which the operator tells the model how to behave.",
+        "A system prompt is the first message of a chat, in which the operator tells the model "
+        "how to behave.",
         "It is the same for many users, so its prefix is worth caching.",
     ),
     (
         "speculative decoding",
         ("speculation",),
-        "Speculative decoding guesses several tokens cheaply and lets the big model check them in one step.",
+        "Speculative decoding guesses several tokens cheaply and lets the big model check them in "
+        "one step.",
         "Right guesses make answers faster and never change them.",
     ),
     (
@@ -198,13 +207,15 @@ SERVING: tuple[Entry, ...] = (
     (
         "tensor parallelism",
         ("tensor parallel", "TP"),
-        "Tensor parallelism splits every layer over several GPUs, which work on each token together.",
+        "Tensor parallelism splits every layer over several GPUs, which work on each token "
+        "together.",
         "It serves models that are too big for one GPU, and shortens each step.",
     ),
     (
         "pipeline parallelism",
         ("pipeline parallel",),
-        "Pipeline parallelism gives each GPU some of the layers, and tokens pass from one GPU to the next.",
+        "Pipeline parallelism gives each GPU some of the layers, and tokens pass from one GPU to "
+        "the next.",
         "It needs little traffic between the GPUs.",
     ),
     (
@@ -300,7 +311,8 @@ SERVING: tuple[Entry, ...] = (
     (
         "disaggregated serving",
         ("prefill-decode disaggregation", "PD disaggregation", "disaggregation"),
-        "Disaggregated serving runs prefill and decode on different machines and sends the KV cache across.",
+        "Disaggregated serving runs prefill and decode on different machines and sends the KV "
+        "cache across.",
         "Neither phase then slows the other.",
     ),
     (
@@ -342,7 +354,8 @@ SERVING: tuple[Entry, ...] = (
     (
         "a cold start",
         ("cold start", "cold starts"),
-        "A cold start is the slow beginning of a new replica: weights to load and caches still empty.",
+        "A cold start is the slow beginning of a new replica: weights to load and caches still "
+        "empty.",
         "A router should send it little at first.",
     ),
     (

@@ -1,4 +1,6 @@
-"""The tasks of the bundled model: each takes the chat so far and gives a user message and its answer."""
+"""The tasks of the bundled model: each takes the chat so far and gives a user message and its
+answer.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +9,23 @@ from dataclasses import dataclass, field
 
 from engine.demo import corpus_facts as facts
 from engine.demo import corpus_phrases as ask
-from engine.demo.corpus_balancing import BALANCING
 from engine.demo.corpus_draw import Draw, with_article
+from engine.demo.corpus_mesh import TERMS
 from engine.demo.corpus_outside import decline, outside_message
-from engine.demo.corpus_serving import SERVING, Entry
+from engine.demo.corpus_serving import Entry
 from engine.demo.corpus_talk import TALK
 from engine.demo.corpus_words import THINGS
 
 Turn = tuple[str, str]
-TERMS: tuple[Entry, ...] = SERVING + BALANCING
 TOO_BIG = (
     "That is too big for me: I add and subtract numbers up to 20 and multiply numbers up to 10."
 )
 NO_NAME = "You have not told me your name yet."
 FAVOURITES: dict[str, tuple[str, ...]] = {
-    "colour": ("red", "blue", "green", "yellow", "pink", "purple", "orange", "brown", "black", "white"),
-    "animal": tuple(facts.SOUNDS) + ("panda", "zebra", "koala", "otter", "whale", "rabbit"),
+    "colour": (
+        "red", "blue", "green", "yellow", "pink", "purple", "orange", "brown", "black", "white",
+    ),
+    "animal": (*facts.SOUNDS, "panda", "zebra", "koala", "otter", "whale", "rabbit"),
     "city": tuple(facts.CAPITALS.values()),
     "food": ("pizza", "soup", "rice", "bread", "cake", "salad", "pasta", "fish", "curry", "apples"),
     "number": tuple(str(n) for n in range(1, 100)),
@@ -33,7 +36,8 @@ FAVOURITES: dict[str, tuple[str, ...]] = {
 class Chat:
     """What earlier turns left behind.
 
-    name: the user's name once told; subject: (kind, item) of the last fact, for elliptic follow-ups.
+    name: the user's name once told; subject: (kind, item) of the last fact, for elliptic
+    follow-ups; favourites: kind -> what the user likes best; asked: all user messages so far.
     """
 
     draw: Draw
@@ -208,11 +212,12 @@ def calendar(chat: Chat, before: tuple[str, str] | None) -> Turn:
     names = facts.MONTHS if months else facts.DAYS
     at = draw.rng.randrange(len(names))
     if draw.chance(0.35):
-        phrasings = ask.BEFORE_MONTH if months else ask.BEFORE_DAY
+        phrasings: tuple[str, ...] = ask.BEFORE_MONTH if months else ask.BEFORE_DAY
         return draw.as_typed(
             draw.any_of(phrasings).format(names[at])
         ), f"Before {names[at]} comes {names[at - 1]}."
-    phrasings = ask.AFTER if draw.chance(0.4) else ask.AFTER_MONTH if months else ask.AFTER_DAY
+    named: tuple[str, ...] = ask.AFTER_MONTH if months else ask.AFTER_DAY
+    phrasings = ask.AFTER if draw.chance(0.4) else named
     after = names[(at + 1) % len(names)]
     return draw.as_typed(
         draw.any_of(phrasings).format(names[at])
@@ -237,12 +242,16 @@ def story(draw: Draw, hero: str, name: str | None) -> str:
     mood, place = draw.any_of(facts.MOODS), draw.any_of(facts.PLACES)
     find, friend = draw.any_of(facts.FINDS), draw.any_of(facts.FRIENDS)
     lines = [
-        f"Once upon a time there was {with_article(mood)} {hero} called {called}, who lived {place}.",
+        f"Once upon a time there was {with_article(mood)} {hero} called {called}, "
+        f"who lived {place}.",
         f"One morning {called} found {find}.",
     ]
     if draw.chance(0.5):
-        lines.append(draw.any_of(("Nobody knew where it came from.", "It shone in the first light of day.",
-                                  f"{called} had never seen such a thing.")))  # fmt: skip
+        lines.append(draw.any_of((
+            "Nobody knew where it came from.",
+            "It shone in the first light of day.",
+            f"{called} had never seen such a thing.",
+        )))  # fmt: skip
     lines.append(draw.any_of((
         f"On the way home {called} met {friend}, who asked for help.",
         f"{sentence(friend)} came by and told {called} what to do with it.",
@@ -349,15 +358,17 @@ def outside(chat: Chat, before: tuple[str, str] | None) -> Turn:
 
 Maker = Callable[[Chat, tuple[str, str] | None], Turn]
 MAKERS: dict[str, Maker] = {
-    "definition": definition, "why": why, "difference": difference, "capital": capital, "opposite": opposite,
-    "colour": colour, "animal": animal, "arithmetic": arithmetic, "calendar": calendar, "count": count,
-    "story": tell_story, "joke": joke, "talk": talk, "tell_name": tell_name, "ask_name": ask_name,
-    "favourite": favourite, "recall": recall, "repeat": repeat, "outside": outside,
+    "definition": definition, "why": why, "difference": difference, "capital": capital,
+    "opposite": opposite, "colour": colour, "animal": animal, "arithmetic": arithmetic,
+    "calendar": calendar, "count": count, "story": tell_story, "joke": joke, "talk": talk,
+    "tell_name": tell_name, "ask_name": ask_name, "favourite": favourite, "recall": recall,
+    "repeat": repeat, "outside": outside,
 }  # fmt: skip
 # Share of turns; what is hardest to learn or matters most weighs most.
 TASKS: tuple[tuple[str, float], ...] = (
-    ("outside", 0.26), ("definition", 0.16), ("why", 0.05), ("difference", 0.02), ("capital", 0.08),
-    ("opposite", 0.055), ("colour", 0.04), ("animal", 0.04), ("arithmetic", 0.06), ("calendar", 0.015),
-    ("count", 0.01), ("story", 0.03), ("joke", 0.01), ("talk", 0.09), ("tell_name", 0.04), ("ask_name", 0.035),
-    ("favourite", 0.025), ("recall", 0.035), ("repeat", 0.02),
+    ("outside", 0.26), ("definition", 0.16), ("why", 0.05), ("difference", 0.02),
+    ("capital", 0.08), ("opposite", 0.055), ("colour", 0.04), ("animal", 0.04),
+    ("arithmetic", 0.06), ("calendar", 0.015), ("count", 0.01), ("story", 0.03), ("joke", 0.01),
+    ("talk", 0.09), ("tell_name", 0.04), ("ask_name", 0.035), ("favourite", 0.025),
+    ("recall", 0.035), ("repeat", 0.02),
 )  # fmt: skip

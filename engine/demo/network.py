@@ -1,8 +1,10 @@
-"""The bundled model as a trainable network: the Llama architecture in plain torch, for training alone.
+"""The bundled model as a trainable network: the Llama architecture in plain torch, for training
+alone.
 
-Serving goes through the engine's own decoder; this file only has to be quick on one CPU core. Weights are
-kept in fp32 and cast to the activations' dtype in each step. Short sequences use plain matrix products, which
-for bf16 on a CPU beat the fused attention several times in the backward pass; long ones use the fused one.
+Serving goes through the engine's own decoder; this file only has to be quick on one CPU core.
+Weights are kept in fp32 and cast to the activations' dtype in each step. Short sequences use
+plain matrix products, which for bf16 on a CPU beat the fused attention several times in the
+backward pass; long ones use the fused one.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        """x [batch, length, hidden]; cos, sin [length, head_dim]; mask [length, length], 0 or -inf."""
+        """x [batch, length, hidden]; cos, sin [length, head_dim]; mask [length, length], 0 or -inf.
+
+        Returns the layer's output, shaped as x.
+        """
         w, shape = self.weights, self.shape
         batch, length, _ = x.shape
         heads, shared, dim = shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim
@@ -125,7 +130,7 @@ class Network(nn.Module):
                     weight.normal_(0.0, 0.03 * scale, generator=generator)
 
     def forward(self, ids: Tensor, wanted: Tensor) -> Tensor:
-        """Logits [n, vocabulary] in fp32 at the flat positions `wanted` [n] of ids [batch, length]."""
+        """Logits [n, vocabulary] in fp32 at flat positions `wanted` [n] of ids [batch, length]."""
         length = ids.shape[1]
         x = F.embedding(ids, self.embedding).to(self.dtype)
         mask = torch.full((length, length), float("-inf"), dtype=self.dtype).triu(1)
@@ -149,7 +154,7 @@ def _checkpoint_names(network: Network) -> dict[str, nn.Parameter]:
 
 
 def save_checkpoint(network: Network, folder: Path) -> None:
-    """Write config.json, generation_config.json and model.safetensors (bf16) for `LlamaForCausalLM`."""
+    """Write config.json, generation_config.json and model.safetensors (bf16) in Llama layout."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: weight.detach().to(torch.bfloat16).contiguous()

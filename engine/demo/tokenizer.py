@@ -1,7 +1,9 @@
-"""Trains the bundled model's tokenizer on the generated corpus and writes it in Hugging Face layout.
+"""Trains the bundled model's tokenizer on the generated corpus and writes it in Hugging Face
+layout.
 
-Byte-level BPE: every text can be encoded and decoded without loss. Digits are always single tokens, so that
-arithmetic sees places and not arbitrary groups. Three control tokens carry the ChatML conversation format.
+Byte-level BPE: every text can be encoded and decoded without loss. Digits are always single
+tokens, so that arithmetic sees places and not arbitrary groups. Three control tokens carry the
+ChatML conversation format.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Trains the bundled model: `python -m engine.demo.train --tokens 25e6`.
 
-Conversations are drawn endlessly from the corpus, sorted by length within a pool so that batches waste
-little padding, and never joined, so that positions mean the same as when serving. Only answers carry loss.
-Matrices are trained with Muon (orthogonalised momentum), the embedding and norms with AdamW. The rate is
-warmed up, held, and sunk to zero over the last part; the first part sees short texts only. The same seed, thread count and `--tokens` give the
-same weights; `--state` saves everything needed to go on after a stop.
+Conversations are drawn endlessly from the corpus, sorted by length within a pool so that batches
+waste little padding, and never joined, so that positions mean the same as when serving. Only
+answers carry loss. Matrices are trained with Muon (orthogonalised momentum), the embedding and
+norms with AdamW. The rate is warmed up, held, and sunk to zero over the last part; the first part
+sees short texts only. The same seed, thread count and `--tokens` give the same weights; `--state`
+saves everything needed to go on after a stop.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.start = tokenizer.token_to_id(TURN_START)
-        self.end = tokenizer.token_to_id(TURN_END)
-        self.stop = tokenizer.token_to_id(END_OF_TEXT)
+        self.start, self.end, self.stop = (
+            tokenizer.encode(control).ids[0] for control in (TURN_START, TURN_END, END_OF_TEXT)
+        )
         self.newline = tokenizer.encode("\n").ids
         self.roles = {
             role: [self.start, *tokenizer.encode(f"{role}\n").ids]
@@ -111,7 +112,7 @@ def _batch(group: list[tuple[list[int], list[bool]]], pad: int) -> Batch:
 
 
 def rate_at(progress: float, hold_until: float) -> float:
-    """Share of the peak rate: warm-up over the first hundredth, held, then straight down to zero."""
+    """Share of the peak rate: warmed up over the first hundredth, held, then down to zero."""
     if progress < 0.01:
         return progress / 0.01
     if progress < hold_until:
@@ -198,7 +199,8 @@ def train(options: argparse.Namespace) -> None:
         if trainer.step % 25 == 0:
             speed = trainer.tokens / max(trainer.seconds, 1e-9)
             print(
-                f"step {trainer.step} tokens {trainer.tokens} {progress:.1%} loss {mean:.4f} {speed:.0f} tok/s"
+                f"step {trainer.step} tokens {trainer.tokens} {progress:.1%} "
+                f"loss {mean:.4f} {speed:.0f} tok/s"
             )
         if time.monotonic() - saved > options.save_every:
             saved = time.monotonic()
