@@ -22,6 +22,7 @@ from router.admin.app import admin_app, health_app
 from router.config.findings import ConfigError
 from router.config.schema import Admin, Config
 from router.config.units import Address
+from router.control.config_watch import ConfigWatch
 from router.control.notify import notify
 from router.control.plane import ControlPlane
 from router.control.slots import BoardFull
@@ -77,7 +78,11 @@ class Ending:
 
 
 async def serve(
-    read: Callable[[], Config], source: str, overrides: Overrides, say: Callable[[str], None]
+    read: Callable[[], Config],
+    source: str,
+    overrides: Overrides,
+    say: Callable[[str], None],
+    watch: ConfigWatch | None = None,
 ) -> None:
     """Run the router until a signal ends it.
 
@@ -86,6 +91,7 @@ async def serve(
         source: what operators know that source by.
         overrides: from the command line.
         say: prints a line for whoever started the router.
+        watch: whose ``read`` it is, if its files are to be watched.
 
     Raises:
         ConfigError: the configuration is not usable.
@@ -107,6 +113,9 @@ async def serve(
         except (AddressInUse, UnsafeBind, StartFailed, BoardFull, OSError) as error:
             raise CannotServe(str(error)) from None
         stack.enter_context(_reload_signals(plane, access))
+        if watch is not None:
+            watching = asyncio.create_task(watch.run(lambda: _reload(plane)))
+            stack.callback(watching.cancel)
         for listener, address in zip(store.config.listeners, plane.addresses, strict=True):
             say(f"{listener.name}: http://{address}")
         for line in pages:

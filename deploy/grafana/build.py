@@ -180,6 +180,24 @@ ROUTER = (
         {"{{result}}": "sum by (result) (increase(warmpath_config_reloads_total[$__interval]))"},
     ),
     Panel(
+        "Discovery",
+        "short",
+        {
+            "{{result}} {{cluster}}": "sum by (cluster, result)"
+            " (increase(warmpath_discovery_updates_total[$__interval]))",
+            "stale {{cluster}}": "max by (cluster) (warmpath_discovery_stale)",
+        },
+        "Failed and empty answers keep the last known endpoints, which are stale meanwhile.",
+        width=12,
+    ),
+    Panel(
+        "Age of discovered endpoints",
+        "s",
+        {"{{instance}} {{cluster}}": "warmpath_discovery_age_seconds"},
+        "Since the source last confirmed them.",
+        width=12,
+    ),
+    Panel(
         "Workers",
         "short",
         {

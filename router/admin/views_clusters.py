@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from router.admin.respond import AdminError, json_answer, not_found
+from router.config.schema import redacted_value
 from router.config.units import Duration
 from router.control.plane import ControlPlane
 from router.control.roster import Standing
@@ -96,10 +97,11 @@ class ClusterViews:
             "name": cluster.name,
             "engine": cluster.engine,
             "models": cluster.models,
-            "balancer": msgspec.to_builtins(cluster.balancer),
+            "balancer": redacted_value(cluster.balancer),
             "circuit_breaker": msgspec.to_builtins(cluster.breaker),
             "health": msgspec.to_builtins(cluster.health),
             "scrape": msgspec.to_builtins(cluster.scrape),
+            "discovery": self._plane.discoverer.status(self._plane.store.config, cluster.name),
             "in_flight": self._plane.in_flight(cluster.name),
             "queued": int(counts.totals.gauge("queue_depth", (cluster.name,))),
             "usable": sum(1 for standing in standings if standing.usable),

@@ -10,9 +10,9 @@ import click
 from router.app import CannotServe, Overrides, serve
 from router.config.build import from_backends
 from router.config.findings import ConfigError
-from router.config.load import load
 from router.config.schema import Config
 from router.config.units import Address
+from router.control.config_watch import ConfigWatch
 from router.telemetry import logs
 
 
@@ -55,6 +55,12 @@ def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     help="Worker processes; one per core unless configured.",
 )
 @click.option(
+    "--watch",
+    is_flag=True,
+    envvar="WARMPATH_WATCH",
+    help="Reload when the configuration's files change.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -75,20 +81,24 @@ def serve_command(
     listen: str | None,
     admin: str | None,
     workers: int | None,
+    watch: bool,
     log_level: str,
     log_format: logs.Format,
 ) -> None:
     """Run the router.
 
-    SIGTERM drains and ends it, SIGHUP reloads the configuration.
+    SIGTERM drains and ends it, SIGHUP reloads the configuration; so does --watch by itself.
     """
     if (config is None) == (not backends):
         raise click.UsageError("give either --config or --backend")
+    if watch and config is None:
+        raise click.UsageError("--watch needs --config: there is no file to watch")
     logs.configure(log_level, log_format)
-    read, source = _source(config, backends)
+    files = None if config is None else ConfigWatch(config)
+    read, source = _source(files, backends)
     overrides = Overrides(listen=listen, admin=admin, workers=workers)
     try:
-        asyncio.run(serve(read, source, overrides, lambda line: click.echo(line, err=True)))
+        asyncio.run(serve(read, source, overrides, _say, files if watch else None))
     except ConfigError as error:
         for finding in error.findings:
             click.echo(f"error: {finding}", err=True)
@@ -98,7 +108,13 @@ def serve_command(
         sys.exit(1)
 
 
-def _source(config: Path | None, backends: tuple[str, ...]) -> tuple[Callable[[], Config], str]:
-    if config is None:
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _source(
+    files: ConfigWatch | None, backends: tuple[str, ...]
+) -> tuple[Callable[[], Config], str]:
+    if files is None:
         return lambda: from_backends(backends), "--backend " + " ".join(backends)
-    return lambda: load(config), str(config)
+    return files.read, str(files.path)

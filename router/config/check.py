@@ -15,7 +15,8 @@ import msgspec
 
 from router.config.document import Document, resolve
 from router.config.findings import Path, Problem, closest
-from router.config.schema import PLANNED_BALANCERS, Section
+from router.config.schema import PLANNED_BALANCERS
+from router.config.section import Section
 from router.config.units import QUANTITIES, Secret
 
 T = TypeVar("T", bound=Section)

@@ -77,10 +77,13 @@ def _finding(mark: Mark | None, name: str, problem: Problem) -> Finding:
     )
 
 
-def read(texts: Mapping[str, str], env: Mapping[str, str]) -> Document:
+def read(
+    texts: Mapping[str, str], env: Mapping[str, str], list_field: str | None = None
+) -> Document:
     """Parse and merge texts, by name in the given order.
 
     At the top, lists of several texts are joined; any other field may stand in one of them.
+    With ``list_field``, a text that is a list as a whole stands for that field.
 
     Raises:
         ConfigError: text that is not YAML, duplicate keys, unset variables.
@@ -89,7 +92,7 @@ def read(texts: Mapping[str, str], env: Mapping[str, str]) -> Document:
     findings: list[Finding] = []
     for name, text in texts.items():
         try:
-            root = _compose(name, text)
+            root = _compose(name, text, list_field)
         except ConfigError as error:
             findings.extend(error.findings)
             continue
@@ -108,7 +111,7 @@ def read(texts: Mapping[str, str], env: Mapping[str, str]) -> Document:
     return document
 
 
-def _compose(name: str, text: str) -> yaml.MappingNode | None:
+def _compose(name: str, text: str, list_field: str | None) -> yaml.MappingNode | None:
     def fault(message: str, mark: Mark | None = None) -> ConfigError:
         return ConfigError([_finding(mark, name, Problem((), message))])
 
@@ -130,6 +133,11 @@ def _compose(name: str, text: str) -> yaml.MappingNode | None:
         raise fault(f"not YAML: {error}") from None
     if root is None or (isinstance(root, yaml.ScalarNode) and root.value in ("", "~", "null")):
         return None
+    if list_field is not None and isinstance(root, yaml.SequenceNode):
+        key = yaml.ScalarNode("tag:yaml.org,2002:str", list_field, root.start_mark)
+        root = yaml.MappingNode(
+            "tag:yaml.org,2002:map", [(key, root)], root.start_mark, root.end_mark
+        )
     if not isinstance(root, yaml.MappingNode):
         raise fault("a configuration is a mapping of fields", root.start_mark)
     return root

@@ -30,7 +30,7 @@ def load(path: str | Path, env: Mapping[str, str] | None = None) -> Config:
     Raises:
         ConfigError: whatever is wrong, a file that cannot be read included.
     """
-    return _loads(read_texts(_files(Path(path))), os.environ if env is None else env)
+    return _loads(read_texts(files_of(Path(path))), os.environ if env is None else env)
 
 
 def read_texts(files: Iterable[Path]) -> dict[str, str]:
@@ -67,7 +67,12 @@ def loads(text: str, name: str, env: Mapping[str, str] | None = None) -> Config:
     return _loads({name: text}, os.environ if env is None else env)
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The files that make up a configuration.
+
+    Raises:
+        ConfigError: a directory without any, or with too many.
+    """
     if not path.is_dir():
         return [path]
     files = sorted(p for p in path.glob("*.yaml") if not p.name.endswith(".test.yaml"))

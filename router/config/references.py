@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from router.config.findings import Path, Problem, closest
-from router.config.schema import ClusterSpec, Config, RouteSpec, StringCondition
+from router.config.schema import ClusterSpec, Config, EndpointSpec, RouteSpec, StringCondition
 from router.config.units import Address
 from router.core.routing import StringKind
 
@@ -22,7 +22,7 @@ SHORTEST_FILL = 0.05
 
 def problems(config: Config) -> list[Problem]:
     """Everything that keeps this configuration from being used."""
-    return [*_addresses(config), *snapshot_problems(config)]
+    return [*_addresses(config), *_sources(config), *snapshot_problems(config)]
 
 
 def snapshot_problems(config: Config) -> list[Problem]:
@@ -76,6 +76,17 @@ def _addresses(config: Config) -> Iterator[Problem]:
         taken.setdefault(address, what)
 
 
+def _sources(config: Config) -> Iterator[Problem]:
+    """A cluster's endpoints come from one place; what was discovered then stands in the same field,
+    so this holds for what is written alone."""
+    for index, cluster in enumerate(config.clusters):
+        path: Path = ("clusters", index)
+        if cluster.discovery is None and not cluster.endpoints:
+            yield Problem((*path, "endpoints"), "at least 1 is needed here, or a discovery")
+        if cluster.discovery is not None and cluster.endpoints:
+            yield Problem((*path, "discovery"), "endpoints and discovery together: give one")
+
+
 def _clusters(config: Config) -> Iterator[Problem]:
     yield from _duplicates(
         [spec.name for spec in config.clusters], "cluster", ("clusters",), "name"
@@ -87,13 +98,7 @@ def _clusters(config: Config) -> Iterator[Problem]:
 
 
 def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
-    addresses = [endpoint.address for endpoint in cluster.endpoints]
-    yield from _duplicates(addresses, "endpoint", (*path, "endpoints"), "address")
-    for index, address in enumerate(addresses):
-        if not address.port:
-            yield Problem(
-                (*path, "endpoints", index, "address"), f"an endpoint's port cannot be 0: {address}"
-            )
+    yield from endpoint_problems(cluster.endpoints, path)
     if "/" in cluster.name:
         yield Problem((*path, "name"), "a cluster's name cannot hold '/'")
     active = cluster.health.active
@@ -107,6 +112,17 @@ def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
             (*path, "scrape", "stale_after"),
             "must not be shorter than the interval, or every report is stale",
         )
+
+
+def endpoint_problems(endpoints: Sequence[EndpointSpec], path: Path) -> Iterator[Problem]:
+    """What is wrong with the field ``endpoints`` of the part at ``path``."""
+    addresses = [endpoint.address for endpoint in endpoints]
+    yield from _duplicates(addresses, "endpoint", (*path, "endpoints"), "address")
+    for index, address in enumerate(addresses):
+        if not address.port:
+            yield Problem(
+                (*path, "endpoints", index, "address"), f"an endpoint's port cannot be 0: {address}"
+            )
 
 
 def _routes(config: Config) -> Iterator[Problem]:
@@ -137,7 +153,7 @@ def _destinations(
                 f"no cluster is named {arm.cluster!r}",
                 closest(arm.cluster, list(clusters)),
             )
-        elif not any(
+        elif cluster.discovery is None and not any(
             all(endpoint.labels.get(name) == value for name, value in arm.subset.items())
             for endpoint in cluster.endpoints
         ):

@@ -18,7 +18,8 @@ from router.config.build import build
 from router.config.document import read
 from router.config.findings import ConfigError, Problem, closest
 from router.config.load import read_texts
-from router.config.schema import Config, Section, Text, doc
+from router.config.schema import Config
+from router.config.section import Section, Text, doc
 from router.config.units import Percent
 from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director

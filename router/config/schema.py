@@ -4,11 +4,14 @@ JSON Schema and the reference are generated from this file.
 A value of these types is resolved: variables replaced, secrets read, quantities parsed. It
 travels to the workers as MessagePack (without the admin token, which they have no use for).
 """
+# ruff: noqa: RUF012 -- an empty mapping as a default is copied by msgspec
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 import msgspec
 
+from router.config.discovery import SPECS, DiscoverySpec
+from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
 from router.config.units import QUANTITIES, Address, Duration, Interval, Percent, Secret, Size
 from router.core.balancers import REGISTRY
 from router.core.balancers.base import BalancerSpec
@@ -16,40 +19,10 @@ from router.core.balancers.prefix_hash import PrefixHash
 
 if TYPE_CHECKING:
     AnyBalancer = BalancerSpec
+    AnyDiscovery = DiscoverySpec
 else:
     AnyBalancer = Union[tuple(balancer.Spec for balancer in REGISTRY)]  # noqa: UP007
-
-MAX_WEIGHT = 1_000_000
-
-
-def doc(text: str, *, single: bool = False, **constraints: Any) -> msgspec.Meta:
-    """A field's description.
-
-    Args:
-        single: where a list is expected, one item may stand without brackets.
-        constraints: as of ``msgspec.Meta``.
-    """
-    extra = {"single": True} if single else None
-    return msgspec.Meta(description=text, extra=extra, **constraints)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all sections of the file.
-
-    ``shorthand`` names the field that a plain value stands for. ``planned`` are fields of the
-    documented design that this version refuses.
-    """
-
-    shorthand: ClassVar[str | None] = None
-    planned: ClassVar[tuple[str, ...]] = ()
-
-
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$")]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Weight = Annotated[int, msgspec.Meta(ge=1, le=MAX_WEIGHT)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-Status = Annotated[int, msgspec.Meta(ge=100, le=599)]
-Path = Annotated[str, msgspec.Meta(pattern=r"^/[!-~]{0,1023}$")]
+    AnyDiscovery = Union[SPECS]  # noqa: UP007
 
 
 class Listener(Section, frozen=True, kw_only=True):
@@ -213,12 +186,16 @@ class CircuitBreaker(Section, frozen=True, kw_only=True):
 class ClusterSpec(Section, frozen=True, kw_only=True):
     """Endpoints that serve the same models, and how to choose among them."""
 
-    planned: ClassVar[tuple[str, ...]] = ("discovery", "limits", "tls")
+    planned: ClassVar[tuple[str, ...]] = ("limits", "tls")
 
     name: Annotated[Name, doc("Unique among clusters.")]
     endpoints: Annotated[
-        tuple[EndpointSpec, ...], doc("At least one.", min_length=1, max_length=10_000)
-    ]
+        tuple[EndpointSpec, ...],
+        doc("At least one, unless they are discovered.", max_length=10_000),
+    ] = ()
+    discovery: Annotated[
+        AnyDiscovery | None, doc("Where endpoints are looked up, instead of `endpoints`.")
+    ] = None
     engine: Annotated[Literal["vllm"], doc("Dialect of the engines' metrics.")] = "vllm"
     models: Annotated[
         tuple[Text, ...],
@@ -369,7 +346,6 @@ class Config(Section, frozen=True, kw_only=True):
 
 
 PLANNED_BALANCERS = (
-    "peak_ewma",
     "predicted_ttft",
     "scored",
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""What the metrics page says of each endpoint, from what control knows."""
+"""What the metrics page says of each endpoint and each discovery, from what control knows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from router.control.discovery.membership import RESULTS, Membership
 from router.control.roster import Standing
 from router.core.model import AdminState
 from router.telemetry.totals import Labels, Totals
@@ -55,3 +56,22 @@ def _add_load(
     gauges["endpoint_waiting"][labels] = load.waiting
     if load.kv_usage is not None:
         gauges["endpoint_kv_cache_usage"][labels] = load.kv_usage
+
+
+def add_discovery(totals: Totals, memberships: Mapping[str, Membership], now: float) -> None:
+    """Put the discoveries of these clusters into ``totals``.
+
+    Args:
+        now: monotonic seconds.
+    """
+    updates: dict[Labels, float] = {}
+    stale: dict[Labels, float] = {}
+    age: dict[Labels, float] = {}
+    for cluster, member in memberships.items():
+        updates.update(((cluster, result), member.results[result]) for result in RESULTS)
+        stale[cluster,] = float(member.stale)
+        if member.confirmed_at is not None:
+            age[cluster,] = max(0.0, now - member.confirmed_at)
+    totals.counters["discovery_updates_total"] = updates
+    totals.gauges["discovery_stale"] = stale
+    totals.gauges["discovery_age_seconds"] = age

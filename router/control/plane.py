@@ -12,18 +12,20 @@ from typing import Any
 
 import msgspec
 
-from router.config.schema import encode
+from router.config.findings import ConfigError
+from router.config.schema import Config, EndpointSpec, encode
 from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
+from router.control.discovery.discoverer import Discoverer
 from router.control.engine_client import EngineClient
-from router.control.gauges import add_endpoint_gauges
+from router.control.gauges import add_discovery, add_endpoint_gauges
 from router.control.messages import SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.probes import Prober
 from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
-from router.control.slots import SlotTable
+from router.control.slots import BoardFull, SlotTable
 from router.control.sockets import ReservedAddress
-from router.control.store import ConfigStore, Proposal
+from router.control.store import ConfigStore, checked
 from router.control.supervisor import Supervisor
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
@@ -93,7 +95,10 @@ class ControlPlane:
         self.prober = Prober(self.client, self.roster, rng)
         self.scraper = Scraper(self.client, self.roster, rng)
         self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
+        self.discoverer = Discoverer(self._members_changed)
         self.metrics = MetricsPage(self.totals)
+        self._served: Config | None = None
+        self._revision = 0
         self._reloads = {"accepted": 0, "refused": 0}
         self._reloading = asyncio.Lock()
         self._expiry: asyncio.Task[None] | None = None
@@ -107,8 +112,11 @@ class ControlPlane:
             BoardFull: it names too many endpoints.
         """
         await self.client.__aenter__()
-        snapshot = self.store.snapshot
-        update = self._update(snapshot)
+        await self.discoverer.prepare(self.store.config, self._endpoints_of)
+        resolved, snapshot = self._resolved(self.store.config, self.store.snapshot)
+        update = self._update(resolved, snapshot, 0)
+        self.store.snapshot = snapshot
+        self._served = resolved
         self.roster.reconcile(snapshot.endpoints())
         self.roster.subscribe(self.supervisor.hosts_changed)
         self._expiry = asyncio.create_task(self._expire_overrides())
@@ -125,15 +133,17 @@ class ControlPlane:
         async with self._reloading:
             try:
                 proposal = await asyncio.to_thread(self.store.propose)
-                update = self._update(proposal.snapshot, proposal)
-            except Exception:
+                await self.discoverer.prepare(proposal.config, self._endpoints_of)
+                resolved, snapshot = self._resolved(proposal.config, proposal.snapshot)
+                update = self._update(resolved, snapshot, 0)
+            except BaseException:
                 self._reloads["refused"] += 1
+                self.discoverer.reconcile(self.store.config)
                 raise
             self.store.accept(proposal)
             self._reloads["accepted"] += 1
-            self.roster.reconcile(proposal.snapshot.endpoints())
-            self.supervisor.set_snapshot(update)
-            self._follow(proposal.snapshot)
+            self.discoverer.reconcile(proposal.config)
+            self._bring(resolved, snapshot, update)
             try:
                 refused = await self.supervisor.settled(SETTLE)
             except TimeoutError:
@@ -147,14 +157,48 @@ class ControlPlane:
             self._log.info("configuration reloaded", **msgspec.structs.asdict(reloaded))
             return reloaded
 
-    def _update(self, snapshot: Snapshot, proposal: Proposal | None = None) -> SnapshotUpdate:
-        config = self.store.config if proposal is None else proposal.config
+    def _members_changed(self) -> None:
+        """Bring discovered endpoints in force: a revision of the present generation."""
+        if self._served is None:
+            return  # the start takes them along
+        store = self.store
+        try:
+            resolved, snapshot = self._resolved(store.config, store.snapshot)
+            if resolved == self._served:
+                return
+            update = self._update(resolved, snapshot, self._revision + 1)
+        except (ConfigError, BoardFull) as error:
+            self._log.error("the discovered endpoints cannot be used", error=str(error))
+            return
+        self._bring(resolved, snapshot, update)
+
+    def _endpoints_of(self, cluster: str) -> tuple[EndpointSpec, ...]:
+        """What serves a cluster at present."""
+        clusters = () if self._served is None else self._served.clusters
+        return next((spec.endpoints for spec in clusters if spec.name == cluster), ())
+
+    def _resolved(self, config: Config, built: Snapshot) -> tuple[Config, Snapshot]:
+        """The configuration with what was discovered, and its snapshot of the same generation."""
+        resolved = self.discoverer.resolve(config)
+        return resolved, built if resolved is config else checked(resolved, built.generation)
+
+    def _update(self, resolved: Config, snapshot: Snapshot, revision: int) -> SnapshotUpdate:
         keys = [*snapshot.clusters, *(endpoint.id for endpoint in snapshot.endpoints())]
         return SnapshotUpdate(
             generation=snapshot.generation,
-            config=encode(config),
+            revision=revision,
+            config=encode(resolved),
             slots=self.slots.assign(keys),
         )
+
+    def _bring(self, resolved: Config, snapshot: Snapshot, update: SnapshotUpdate) -> None:
+        """The swap. Nothing in here waits, so a reload and a discovery cannot mix."""
+        self.store.snapshot = snapshot
+        self._served = resolved
+        self._revision = update.revision
+        self.roster.reconcile(snapshot.endpoints())
+        self.supervisor.set_snapshot(update)
+        self._follow(snapshot)
 
     def _follow(self, snapshot: Snapshot) -> None:
         self.prober.reconcile(snapshot)
@@ -233,6 +277,7 @@ class ControlPlane:
         totals = self.supervisor.totals()
         now = asyncio.get_running_loop().time()
         add_endpoint_gauges(totals, self.roster.standings.values(), self.in_flight, now)
+        add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         gauges = totals.gauges
         gauges["config_generation"] = _one(self.store.generation)
         gauges["workers_ready"] = _one(self.supervisor.serving)
@@ -267,7 +312,7 @@ class ControlPlane:
         if self._expiry is not None:
             self._expiry.cancel()
             await asyncio.gather(self._expiry, return_exceptions=True)
-        for part in (self.prober, self.scraper, self.catalog):
+        for part in (self.discoverer, self.prober, self.scraper, self.catalog):
             await part.close()
         await self.client.__aexit__()
         self.board.close()

@@ -128,6 +128,21 @@ CATALOGUE: tuple[Metric, ...] = (
     _histogram("event_loop_lag_seconds", "How late a worker's timer fires.", LAG_BUCKETS),
     _gauge("config_generation", "Generation of the configuration in force."),
     _counter("config_reloads_total", "Reloads, by result: accepted or refused.", "result"),
+    _counter(
+        "discovery_updates_total",
+        "Answers of a cluster's discovery: changed, unchanged, empty (kept the last) or failed.",
+        *("cluster", "result"),
+    ),
+    _gauge(
+        "discovery_age_seconds",
+        "Since the cluster's endpoints were last confirmed; absent before the first time.",
+        "cluster",
+    ),
+    _gauge(
+        "discovery_stale",
+        "1 while the endpoints in use may differ from what the source would say.",
+        "cluster",
+    ),
     _gauge("workers_ready", "Worker processes that serve the configuration in force."),
     _counter("worker_restarts_total", "Worker processes replaced because they died."),
     _gauge("draining", "1 while the router fails its readiness on purpose."),
