@@ -300,6 +300,7 @@ class Relay:
         self._arm(Stage.IDLE, idle, now)
         if data:
             self.first_body_at = now
+            exchange.first_byte(now)
             self.chunks = 1
             self._keep_tail(data)
             data = reply.head + (data if reply.verbatim else reply.reframe(data))
@@ -317,6 +318,8 @@ class Relay:
         now = self._server.clock()
         if self.first_body_at is None:
             self.first_body_at = now
+            assert self.exchange is not None
+            self.exchange.first_byte(now)
         self.chunks += 1
         if reply.tells_usage:
             self._keep_tail(data)
