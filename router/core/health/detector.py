@@ -45,7 +45,8 @@ class OutlierDetector:
         rng: draws jitter and, where a percentage is between 0 and 100, enforcement.
 
     Attributes:
-        detected, enforced: findings by detector, since the start.
+        detected: findings by detector, since the start.
+        enforced, unenforced: those that led to an ejection, and those only logged.
         overflow: findings that ``max_ejection_percent`` forbade to act upon.
     """
 
@@ -54,6 +55,7 @@ class OutlierDetector:
         self.records: dict[EndpointId, EjectionRecord] = {}
         self.detected: dict[Detector, int] = {}
         self.enforced: dict[Detector, int] = {}
+        self.unenforced: dict[Detector, int] = {}
         self.overflow = 0
         self._rng = rng
 
@@ -137,8 +139,9 @@ class OutlierDetector:
             self.overflow += 1
             return []
         enforced = self._enforces(detector)
+        counts = self.enforced if enforced else self.unenforced
+        counts[detector] = counts.get(detector, 0) + 1
         if enforced:
-            self.enforced[detector] = self.enforced.get(detector, 0) + 1
             jitter = self.policy.max_ejection_time_jitter
             record.eject(detector, jitter and jitter * self._rng.random(), self.policy, now)
         return [self._event(id_, record, "eject", detector, enforced, now, detail)]

@@ -123,9 +123,13 @@ class FailureMonitor:
 
     def counts(self) -> dict[Detector, int]:
         """Failures in a row, by the detector that waits for them."""
-        word = self._words[self._slot]
-        return {detector: word >> field & FIELD for field, detector in _DETECTORS.items()}
+        return counts_in(self._words[self._slot])
 
     def __repr__(self) -> str:
         counts = " ".join(f"{name}={count}" for name, count in self.counts().items() if count)
         return f"<FailureMonitor {self.id} {counts or 'nothing'}>"
+
+
+def counts_in(word: int) -> dict[Detector, int]:
+    """Failures in a row that a word holds, by the detector that waits for them."""
+    return {detector: word >> field & FIELD for field, detector in _DETECTORS.items()}
