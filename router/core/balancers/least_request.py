@@ -13,6 +13,7 @@ import msgspec
 from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.edf import EdfSchedule, weights_differ
+from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.clock import Rng
 from router.core.host import HostState
 from router.core.model import EndpointId, LlmRequest
@@ -24,20 +25,24 @@ class LeastRequest:
 
         ``choice_count``: endpoints drawn and compared, at least 2. ``selection``: ``n_choices``
         or ``full_scan`` (all are compared). ``active_request_bias``: how strongly load lowers
-        a weight where weights differ; 0 is plain weighted rotation.
+        a weight where weights differ; 0 is plain weighted rotation. ``slow_start``: endpoints
+        that have just come get less at first; off by default. While there are such, all are
+        chosen by weight.
         """
 
         choice_count: Annotated[int, msgspec.Meta(ge=2)] = 2
         selection: Literal["n_choices", "full_scan"] = "n_choices"
         active_request_bias: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+        slow_start: SlowStart | None = None
 
         def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
             return LeastRequest(self)
 
-    __slots__ = ("_choices", "_full_scan", "_hosts", "_schedule", "_spec")
+    __slots__ = ("_choices", "_full_scan", "_hosts", "_schedule", "_spec", "_warm_up")
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
+        self._warm_up = None if spec.slow_start is None else WarmUp(spec.slow_start)
         self._full_scan = spec.selection == "full_scan"
         self._choices = spec.choice_count
         self._hosts: Sequence[HostState] = ()
@@ -53,9 +58,11 @@ class LeastRequest:
     ) -> tuple[HostState, str]:
         if hosts is not self._hosts:
             self._hosts = hosts
-            self._schedule = None
-            if weights_differ(hosts):
-                self._schedule = EdfSchedule(hosts, self._dynamic_weight)
+            if self._warm_up is not None:
+                self._warm_up.follow(hosts, now)
+            self._plan(hosts)
+        elif self._warm_up is not None and self._warm_up.over(now):
+            self._plan(hosts)
         if self._schedule is not None:
             return self._schedule.next(), "least loaded by weight"
         if self._full_scan:
@@ -71,9 +78,16 @@ class LeastRequest:
                 best, best_active = other, active
         return best, "less loaded"
 
+    def _plan(self, hosts: Sequence[HostState]) -> None:
+        warming = self._warm_up is not None and self._warm_up.active
+        self._schedule = None
+        if warming or weights_differ(hosts):
+            self._schedule = EdfSchedule(hosts, self._dynamic_weight)
+
     def _dynamic_weight(self, host: HostState) -> float:
         divisor: float = (host.active + 1) ** self._spec.active_request_bias
-        return host.weight / divisor
+        weight = host.weight if self._warm_up is None else self._warm_up.weight(host)
+        return weight / divisor
 
 
 def least_active(hosts: Sequence[HostState], rng: Rng) -> HostState:

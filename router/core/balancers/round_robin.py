@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.edf import EdfSchedule, weights_differ
+from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.clock import Rng
 from router.core.host import HostState
 from router.core.model import EndpointId, LlmRequest
@@ -13,15 +14,21 @@ from router.core.model import EndpointId, LlmRequest
 class RoundRobin:
     """Starts at a random host, so that workers and routers do not move in step."""
 
-    class Spec(BalancerSpec, frozen=True, tag="round_robin"):
-        """Each endpoint in turn, as often as its weight says."""
+    class Spec(BalancerSpec, frozen=True, kw_only=True, tag="round_robin"):
+        """Each endpoint in turn, as often as its weight says.
+
+        ``slow_start``: endpoints that have just come get less at first; off by default.
+        """
+
+        slow_start: SlowStart | None = None
 
         def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
-            return RoundRobin(rng)
+            return RoundRobin(rng, self.slow_start)
 
-    __slots__ = ("_hosts", "_next", "_schedule")
+    __slots__ = ("_hosts", "_next", "_schedule", "_warm_up")
 
-    def __init__(self, rng: Rng) -> None:
+    def __init__(self, rng: Rng, slow_start: SlowStart | None = None) -> None:
+        self._warm_up = None if slow_start is None else WarmUp(slow_start)
         self._next = rng.randrange(1 << 16)
         self._hosts: Sequence[HostState] = ()
         self._schedule: EdfSchedule | None = None
@@ -36,10 +43,19 @@ class RoundRobin:
     ) -> tuple[HostState, str]:
         if hosts is not self._hosts:
             self._hosts = hosts
-            self._schedule = None
-            if weights_differ(hosts):
-                self._schedule = EdfSchedule(hosts, lambda host: host.weight)
+            if self._warm_up is not None:
+                self._warm_up.follow(hosts, now)
+            self._plan(hosts)
+        elif self._warm_up is not None and self._warm_up.over(now):
+            self._plan(hosts)
         if self._schedule is not None:
             return self._schedule.next(), "weighted turn"
         self._next += 1
         return hosts[self._next % len(hosts)], "its turn"
+
+    def _plan(self, hosts: Sequence[HostState]) -> None:
+        self._schedule = None
+        if self._warm_up is not None and self._warm_up.active:
+            self._schedule = EdfSchedule(hosts, self._warm_up.weight)
+        elif weights_differ(hosts):
+            self._schedule = EdfSchedule(hosts, lambda host: host.weight)
