@@ -29,6 +29,7 @@ from router.control.slots import BoardFull
 from router.control.sockets import AddressInUse, ReservedAddress
 from router.control.store import ConfigStore
 from router.control.supervisor import StartFailed
+from router.proxy.describe import describe
 from router.telemetry.accesslog import AccessWriter
 from router.telemetry.logs import logger
 
@@ -184,7 +185,7 @@ async def _start_pages(plane: ControlPlane, config: Config, stack: AsyncExitStac
     lines: list[str] = []
     if config.admin is not None:
         token = config.admin.token
-        app = admin_app(plane, None if token is None else token.reveal())
+        app = admin_app(plane, None if token is None else token.reveal(), describe)
         lines.append("admin: " + await _listen(app, config.admin.address, stack))
     if config.metrics is not None:
         where = await _listen(health_app(plane), config.metrics.address, stack)

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from router.admin.access import guard
 from router.admin.chat import ChatViews
+from router.admin.explain import Describe, ExplainViews
 from router.admin.pages import ui_routes
 from router.admin.views_clusters import ClusterViews
 from router.admin.views_config import ConfigViews
@@ -13,16 +14,18 @@ from router.control.plane import ControlPlane
 MAX_BODY = 8 * 1024 * 1024
 
 
-def admin_app(plane: ControlPlane, token: str | None) -> web.Application:
+def admin_app(plane: ControlPlane, token: str | None, describe: Describe) -> web.Application:
     """All of the API and the page.
 
     Args:
         token: what callers must present; None: nothing, for loopback only.
+        describe: reads a request out of words, as the data plane would.
     """
     app = web.Application(middlewares=[guard(token)], client_max_size=MAX_BODY)
     app.add_routes(ProcessViews(plane).routes())
     app.add_routes(ClusterViews(plane).routes())
     app.add_routes(ConfigViews(plane).routes())
+    app.add_routes(ExplainViews(plane, describe).routes())
     chat = ChatViews(plane)
     app.add_routes(chat.routes())
     app.cleanup_ctx.append(chat.session)

@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "router.cli.demo",
     "validate": "router.cli.validate",
     "diff": "router.cli.diff",
+    "explain": "router.cli.explain",
     "test": "router.cli.test",
     "schema": "router.cli.schema",
     "status": "router.cli.status",

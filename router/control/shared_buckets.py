@@ -59,6 +59,16 @@ class SharedBuckets:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, WAYS * ENTRY, start)
         return verdict
 
+    def level(self, key: int, spec: BucketSpec, now: float) -> float:
+        """Tokens in a bucket at this moment; changes nothing, and takes no lock."""
+        key = key or 1
+        first = key % self._sets * WAYS * 3
+        keys, numbers = self._keys, self._numbers
+        for at in range(first, first + WAYS * 3, 3):
+            if keys[at] == key:
+                return draw(numbers[at + 1], now - numbers[at + 2], spec, 0.0)[0]
+        return spec.capacity
+
     def _entry(self, key: int, first: int) -> int:
         """The word where the key's entry is, or is to be: its own, a free or the oldest one."""
         keys, numbers = self._keys, self._numbers

@@ -1,7 +1,7 @@
 """What a balancer is. It chooses; it does not filter: the hosts it gets may all be used."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -30,6 +30,25 @@ class Balancer(Protocol):
                 asks again, then decides itself.
             now: monotonic seconds; only balancers that learn or warm up over time look at it.
         """
+        ...
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """What a balancer says of a request before it picks.
+
+    ``notes`` are of the request; ``hosts`` has columns by endpoint, which may lack some.
+    """
+
+    notes: Mapping[str, float | str] = {}
+    hosts: Mapping[EndpointId, Mapping[str, float | str]] = {}
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A balancer that can say what its pick rests on."""
+
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        """Changes nothing. ``hosts``: at least one, those that ``pick`` would be given."""
         ...
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import EdfSchedule, weights_differ
 from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.clock import Rng
@@ -77,6 +77,18 @@ class LeastRequest:
             if active < best_active:
                 best, best_active = other, active
         return best, "less loaded"
+
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        if weights_differ(hosts):
+            return Scores(
+                notes={"selection": "weighted turns, weight / (in flight + 1) ** bias"},
+                hosts={host.id: {"dynamic_weight": self._dynamic_weight(host)} for host in hosts},
+            )
+        drawn = f"the least loaded of {self._choices} drawn from {len(hosts)}"
+        selection = "the least loaded of all" if self._full_scan else drawn
+        return Scores(
+            notes={"selection": selection}, hosts={h.id: {"active": h.active} for h in hosts}
+        )
 
     def _plan(self, hosts: Sequence[HostState]) -> None:
         warming = self._warm_up is not None and self._warm_up.active

@@ -15,7 +15,7 @@ import msgspec
 import xxhash
 
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.hash_key import SOURCE_PATTERN, HashKey
 from router.core.balancers.least_request import least_active
 from router.core.clock import Rng
@@ -88,13 +88,37 @@ class PrefixHash:
             return chosen, "moved, endpoint not available"
         return chosen, "moved, endpoint over bound"
 
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        key = self._key.of(request)
+        if key is None:
+            return Scores(
+                notes={"key": f"none: the request has no {self._spec.key}"},
+                hosts={host.id: {"active": host.active} for host in hosts},
+            )
+        weights = sum(host.weight for host in hosts)
+        total = 1 + sum(host.active for host in hosts)
+        slot = self._affinity.get(key)
+        remembered = next((host.id for host in hosts if host.slot == slot), None)
+        notes: dict[str, float | str] = {"key": f"{key:016x}"}
+        if self._spec.new_sessions == "least_loaded":
+            gone = "none" if slot is None else "an endpoint that cannot be used"
+            notes["remembered"] = remembered or gone
+        return Scores(
+            notes=notes,
+            hosts={
+                host.id: {
+                    "bound": math.ceil(self._spec.bound * total * host.weight / weights),
+                    "hash": _score(key, _seed(host)) / 2**64,
+                }
+                for host in hosts
+            },
+        )
+
     def _index(self, hosts: Sequence[HostState]) -> None:
         self._hosts = hosts
         self._slots = {host.slot: host for host in hosts}
         self._weights = sum(host.weight for host in hosts)
-        self._seeds = {
-            host.slot: xxhash.xxh3_64_intdigest(host.endpoint.address.encode()) for host in hosts
-        }
+        self._seeds = {host.slot: _seed(host) for host in hosts}
 
     def _bears(self, host: HostState, hosts: Sequence[HostState]) -> bool:
         """Whether one more request keeps the host within its bound."""
@@ -116,6 +140,10 @@ class PrefixHash:
             if self._bears(host, hosts):
                 return host, "hash" if rank == 0 else "hash, first choice over bound"
         return ranked[0], "hash"
+
+
+def _seed(host: HostState) -> int:
+    return xxhash.xxh3_64_intdigest(host.endpoint.address.encode())
 
 
 def _score(key: int, seed: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import EdfSchedule, weights_differ
 from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.clock import Rng
@@ -59,3 +59,10 @@ class RoundRobin:
             self._schedule = EdfSchedule(hosts, self._warm_up.weight)
         elif weights_differ(hosts):
             self._schedule = EdfSchedule(hosts, lambda host: host.weight)
+
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        total = sum(host.weight for host in hosts)
+        return Scores(
+            notes={"turn": "each worker's own; the seed stands for it"},
+            hosts={host.id: {"share": host.weight / total} for host in hosts},
+        )

@@ -1,0 +1,136 @@
+"""``POST /explain``: where a request would go now, and why; nothing is sent and nothing changes.
+
+Control knows what the workers act on: health and load reports, operators' overrides, and on the
+shared board the attempts in flight, the bucket levels and where conversations went. How a body is
+read is the data plane's business, so the composition root hands in the function that does it.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+
+from router.admin.respond import AdminError, json_answer
+from router.control.plane import ControlPlane
+from router.core.errors import RouterError
+from router.core.explain import Known, World, explain, refused
+from router.core.explanation import Description, Explanation, OwnAnswer
+from router.core.listener import ListenerLimits
+from router.core.model import LlmRequest
+from router.core.snapshot import Snapshot
+
+Describe = Callable[[Description, ListenerLimits], LlmRequest]
+
+VIEW = "of the running router: health, load, places, buckets and conversations as control sees them"
+
+_Short = Annotated[str, msgspec.Meta(max_length=65536)]
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a call. ``body``: the request's own; a text is taken as its very bytes, a JSON
+    value as it is written there."""
+
+    method: Annotated[str, msgspec.Meta(pattern="^[A-Z]{1,32}$")] = "POST"
+    path: Annotated[str, msgspec.Meta(pattern="^/[!-~]*$", max_length=8192)] = (
+        "/v1/chat/completions"
+    )
+    headers: dict[_Short, _Short] = {}
+    client: _Short = "127.0.0.1"
+    model: _Short | None = None
+    user: _Short | None = None
+    prompt: str | None = None
+    body: msgspec.Raw = msgspec.Raw(b"")
+    seed: int = 1
+
+
+class ExplainViews:
+    """Handler of ``/explain``."""
+
+    def __init__(self, plane: ControlPlane, describe: Describe) -> None:
+        self._plane = plane
+        self._describe = describe
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/explain", self.explain)]
+
+    async def explain(self, request: web.Request) -> web.Response:
+        question = _question(await request.read())
+        snapshot = self._plane.store.snapshot
+        world = view(self._plane, snapshot)
+        # A large table takes a while to build, and probes and reports are not to wait for it.
+        told = await asyncio.to_thread(self._answer, question, snapshot, world)
+        return json_answer(told)
+
+    def _answer(
+        self, question: Question, snapshot: Snapshot, world: World
+    ) -> Explanation | dict[str, Any]:
+        words = Description(
+            method=question.method,
+            path=question.path,
+            headers=tuple(question.headers.items()),
+            client=question.client,
+            model=question.model,
+            user=question.user,
+            prompt=question.prompt,
+            body=_body(question),
+        )
+        try:
+            asked = self._describe(words, snapshot.limits)
+        except RouterError as error:
+            return refused(error, world.view)
+        except OwnAnswer as own:
+            raise AdminError(400, str(own), param="path", code="own_answer") from None
+        return explain(snapshot, asked, random.Random(question.seed), world)
+
+
+def view(plane: ControlPlane, snapshot: Snapshot) -> World:
+    """What control knows at this moment, copied, but for tables too large to be."""
+    now = asyncio.get_running_loop().time()
+    standings = plane.roster.standings
+    keys = [*snapshot.clusters, *(endpoint.id for endpoint in snapshot.endpoints())]
+    rows = {key: plane.slots.get(key) for key in keys}
+    totals = plane.supervisor.totals()
+    return World(
+        view=VIEW,
+        now=now,
+        known={
+            id_: Known(
+                admin=standing.admin,
+                healthy=standing.healthy is not False,
+                weight=standing.override.weight,
+                load=standing.load,
+                load_fresh=standing.load_fresh,
+            )
+            for id_, standing in standings.items()
+        },
+        in_flight={key: plane.in_flight(key) for key in keys},
+        waiting={name: int(totals.gauge("queue_depth", (name,))) for name in snapshot.clusters},
+        # A row that is not assigned is one that nobody counts in.
+        slots={key: -1 - n if row is None else row for n, (key, row) in enumerate(rows.items())},
+        affinity=plane.board.affinity(),
+        level=plane.board.buckets().level,
+    )
+
+
+def _question(raw: bytes) -> Question:
+    try:
+        return msgspec.json.decode(raw, type=Question)
+    except msgspec.ValidationError as error:
+        raise AdminError(400, str(error), param=_field(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AdminError(400, f"the body is not JSON: {error}") from None
+
+
+def _field(message: str) -> str | None:
+    _, _, path = message.partition(" - at `$.")
+    return path.rstrip("`") or None
+
+
+def _body(question: Question) -> bytes | None:
+    raw = bytes(question.body)
+    if not raw or raw == b"null":
+        return None
+    return msgspec.json.decode(raw, type=str).encode() if raw[:1] == b'"' else raw

@@ -1,0 +1,140 @@
+"""An explanation on a screen: the questions in the order in which the router asks them."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+
+def show(told: Mapping[str, Any]) -> None:
+    """Print an explanation, in its plain form."""
+    click.echo(f"view       {told['view']}")
+    if (request := told["request"]) is not None:
+        click.echo(f"request    {_request(request)}")
+    for line in (*_routes(told), *_admission(told)):
+        click.echo(line)
+    if told["candidates"]:
+        _candidates(told)
+    for line in (*_attempts(told), *_limits(told), *_error(told)):
+        click.echo(line)
+
+
+def _request(request: Mapping[str, Any]) -> str:
+    words = [f"{request['method']} {request['path']}"]
+    for name in ("model", "user", "max_tokens"):
+        if request[name] is not None:
+            words.append(f"{name}={request[name]}")
+    words.append(f"prefix={request['prefix_hash'] or 'none'}")
+    return ", ".join(words)
+
+
+def _routes(told: Mapping[str, Any]) -> Iterator[str]:
+    for route in told["routes"]:
+        failed = route["failed"]
+        yield f"route      {route['name']}: {'; '.join(failed) if failed else 'matches'}"
+    if told["not_looked_at"] and told["route"] is not None:
+        yield f"           {told['not_looked_at']} later not looked at"
+    for arm in told["arms"]:
+        subset = ", ".join(f"{name}={value}" for name, value in arm["subset"].items())
+        name = f"{arm['cluster']}[{subset}]" if subset else arm["cluster"]
+        drawn = "  <- drawn" if arm["drawn"] and len(told["arms"]) > 1 else ""
+        yield f"to         {name} weight {arm['weight']} ({arm['share']:.1%}){drawn}"
+
+
+def _admission(told: Mapping[str, Any]) -> Iterator[str]:
+    admission = told["admission"]
+    if admission is None:
+        return
+    yield (
+        f"admission  {admission['verdict']}: {admission['in_flight']} in flight of "
+        f"{admission['max_connections']} (refused from {admission['max_requests']}), "
+        f"{admission['waiting']} waiting of {admission['max_pending']}"
+    )
+    for limit in admission["limits"]:
+        per = f" per {', '.join(limit['per'])}" if limit["per"] else ""
+        left = "does not apply"
+        if limit["remaining"] is not None:
+            left = f"{limit['remaining']:.1f} of {limit['capacity']:g} left"
+        yield f"limit      {limit['name']}{per}: {left}"
+
+
+def _candidates(told: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    balancer = told["balancer"]
+    notes = "".join(f", {name}: {value}" for name, value in balancer["notes"].items())
+    click.echo(f"balancer   {balancer['type']}{notes}")
+    if told["panic"]:
+        click.echo("           panic: too few endpoints are healthy, so health is ignored")
+    columns = list(dict.fromkeys(n for row in told["candidates"] for n in row["scores"]))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("endpoint", no_wrap=True)
+    for column in ("weight", "in flight", "running", "waiting", "kv", "age", *columns):
+        table.add_column(column, justify="right")
+    table.add_column("removed by")
+    picked = told["attempts"][0]["endpoint"] if told["attempts"] else None
+    for row in told["candidates"]:
+        mark = "  <- picked" if row["endpoint"] == picked else ""
+        scores = [_number(row["scores"].get(column)) for column in columns]
+        cells = [row["endpoint"], str(row["weight"]), str(row["in_flight"]), *_load(row["load"])]
+        cells += [*scores, (row["removed"] or "") + mark]
+        table.add_row(*(escape(cell) for cell in cells))
+    (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
+
+
+def _load(load: Mapping[str, Any] | None) -> list[str]:
+    if load is None:
+        return ["-"] * 4
+    usage = "-" if load["kv_usage"] is None else f"{load['kv_usage']:.0%}"
+    age = f"{load['age']:.1f}s" + ("" if load["fresh"] else " stale")
+    return [str(load["running"]), str(load["waiting"]), usage, age]
+
+
+def _number(value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _attempts(told: Mapping[str, Any]) -> Iterator[str]:
+    for attempt in told["attempts"]:
+        first = attempt["attempt"] == 1
+        title = "pick      " if first else f"retry {attempt['attempt'] - 1}   "
+        yield f"{title} {attempt['endpoint']} ({attempt['reason']})"
+    retry = told["retry"]
+    if retry is not None and told["attempts"]:
+        if not retry["attempts"]:
+            yield "retries    off"
+        elif not retry["replayable"]:
+            yield "retries    none: the body is larger than limits.buffer_body"
+        else:
+            assumed = f", shown for {retry['assumed']}" if retry["assumed"] else ""
+            yield (
+                f"retries    {retry['attempts']} on {', '.join(retry['on']) or 'nothing'}, "
+                f"budget {retry['budget_percent']:g}%{assumed}"
+            )
+
+
+def _limits(told: Mapping[str, Any]) -> Iterator[str]:
+    if told["timeouts"]:
+        words = [
+            f"{name} {f'{value:g}s' if value else 'none'}"
+            for name, value in told["timeouts"].items()
+        ]
+        retry = told["retry"]
+        if retry is not None and retry["per_try_timeout"]:
+            words.append(f"per try {retry['per_try_timeout']:g}s")
+        yield f"timeouts   {', '.join(words)}"
+
+
+def _error(told: Mapping[str, Any]) -> Iterator[str]:
+    for title, key in (("client gets", "error"), ("if all fail", "exhausted")):
+        if (seen := told[key]) is not None:
+            wait = f", Retry-After {seen['retry_after']}" if seen["retry_after"] else ""
+            code = seen["error"]["code"] or seen["error"]["type"]
+            yield f"{title} {seen['status']} {code} ({seen['flag']}){wait}: " + str(
+                seen["error"]["message"]
+            )

@@ -1,0 +1,421 @@
+"""Why a request goes where it goes: the real director, asked on a world made for one question.
+
+Nothing of a running process is used but what is read from it: :func:`explain` builds a fleet and
+a director of its own from a ``World``, in which other workers' counts are numbers, what a balancer
+remembers goes into an overlay, and buckets tell their level without giving. So it cannot take a
+lease or a token, turn a rotation or move a conversation, and yet every decision is made by the
+code that makes it for clients. What lies in a worker alone (the turn of a rotation, measured
+latencies, retries in flight) is not known here; the seed stands for it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from router.core.admission.token_bucket import BucketSpec, Verdict, draw
+from router.core.balancers.affinity import AffinityTable
+from router.core.balancers.base import Explaining, Scores
+from router.core.clock import Rng
+from router.core.cluster import Cluster
+from router.core.director import ClusterTraffic, Director
+from router.core.errors import RouterError
+from router.core.events import (
+    CONNECT_FAILED,
+    CONNECTED,
+    GRANTED,
+    START,
+    Connect,
+    Effect,
+    Head,
+    Reject,
+    Wait,
+)
+from router.core.exchange import Exchange
+from router.core.explanation import (
+    Admission,
+    Arm,
+    AttemptSeen,
+    BalancerSeen,
+    Candidate,
+    ClientSees,
+    Explanation,
+    LimitSeen,
+    LoadSeen,
+    RequestSeen,
+    RetryRules,
+    RouteTried,
+)
+from router.core.fleet import Fleet
+from router.core.host import LoadReport
+from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
+from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
+from router.core.routing import Route, StringMatch
+from router.core.snapshot import Snapshot
+from router.core.trace import RecordingTrace
+
+MAX_ATTEMPTS = 16
+"""Attempts that are shown; who is tried after that many failures is nobody's question."""
+
+ASSUMED = "from the file: every endpoint taken as ready, healthy and idle, every bucket as full"
+
+Level = Callable[[int, BucketSpec, float], float]
+"""(bucket, its spec, now) -> tokens in it, without taking any."""
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one endpoint. ``weight``: an operator's override."""
+
+    admin: AdminState = AdminState.READY
+    healthy: bool = True
+    ejected: bool = False
+    weight: int | None = None
+    load: LoadReport | None = None
+    load_fresh: bool = False
+
+
+class World(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is besides the configuration; the default is a router that just started.
+
+    ``in_flight`` is by endpoint id and by cluster name, ``waiting`` by cluster name. ``slots``
+    are the rows that ``affinity`` speaks of; given with it or not at all.
+    """
+
+    view: str = ASSUMED
+    now: float = 0.0
+    known: Mapping[str, Known] = {}
+    in_flight: Mapping[str, int] = {}
+    waiting: Mapping[str, int] = {}
+    slots: Mapping[str, int] | None = None
+    affinity: AffinityTable | None = None
+    level: Level | None = None
+
+
+class _Counts:
+    """Other workers' attempts in flight, as numbers; implements ``core.host.SharedLoad``."""
+
+    def __init__(self, counts: Mapping[int, int]) -> None:
+        self._counts = counts
+
+    def others(self, slot: int) -> int:
+        return self._counts.get(slot, 0)
+
+    def publish(self, slot: int, in_flight: int) -> None:
+        return None
+
+
+class _Overlay(AffinityTable):
+    """Reads another table and keeps what is put to itself."""
+
+    __slots__ = ("_below", "_put")
+
+    def __init__(self, below: AffinityTable) -> None:
+        self._below = below
+        self._put: dict[int, int] = {}
+
+    def get(self, key: int) -> int | None:
+        return self._put[key] if key in self._put else self._below.get(key)
+
+    def put(self, key: int, slot: int) -> None:
+        self._put[key] = slot
+
+
+class _Levels:
+    """Says what a bucket would say, and takes nothing; implements ``BucketStore``."""
+
+    def __init__(self, level: Level) -> None:
+        self._level = level
+
+    def take(self, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
+        return draw(self._level(key, spec, now), 0.0, spec, amount)[1]
+
+
+def _full(key: int, spec: BucketSpec, now: float) -> float:
+    return spec.capacity
+
+
+def refused(error: RouterError, view: str = ASSUMED) -> Explanation:
+    """The explanation of a request that is refused before any route is looked at."""
+    return Explanation(view=view, request=None, error=ClientSees.of(error))
+
+
+def explain(
+    snapshot: Snapshot, request: LlmRequest, rng: Rng, world: World | None = None
+) -> Explanation:
+    """Explain one request; a dry run.
+
+    Args:
+        rng: draws the arm and whatever the balancer draws.
+        world: what is known of endpoints and load; a router that just started by default.
+    """
+    world = world if world is not None else World()
+    director = _director(snapshot, rng, world)
+    trace = RecordingTrace()
+    exchange = director.begin(request, world.now, trace)
+    exchange.replayable = request.body_bytes <= snapshot.limits.buffer_body
+    places = None if exchange.traffic is None else exchange.traffic.places
+    occupied = (0, 0) if places is None else (places.active, places.queue.waiting)
+    candidates, scores = _candidates(exchange, world)
+    effect = first = exchange.feed(START, world.now)
+    attempts: list[AttemptSeen] = []
+    for following in _followed(exchange, first, world.now):
+        effect = following
+        if isinstance(effect, Connect):
+            attempts.append(_attempt(effect, exchange))
+    end = ClientSees.of(effect.error) if isinstance(effect, Reject) else None
+    route, traffic = exchange.route, exchange.traffic
+    routes = _routes(trace, snapshot, request)
+    told = Explanation(
+        view=world.view,
+        request=RequestSeen.of(request),
+        routes=routes,
+        not_looked_at=len(snapshot.routes.routes) - len(routes),
+        error=None if attempts else end,
+        exhausted=end if attempts else None,
+    )
+    if route is None or traffic is None:
+        return told
+    return msgspec.structs.replace(
+        told,
+        route=route.name,
+        arms=_arms(route, traffic),
+        admission=_admission(route, traffic.cluster, request, world, occupied, first),
+        panic=traffic.hosts.panic,
+        candidates=candidates,
+        balancer=BalancerSeen(
+            type=str(traffic.cluster.balancer.__struct_config__.tag), notes=scores.notes
+        ),
+        attempts=tuple(attempts),
+        retry=_rules(route.retry, exchange.replayable),
+        timeouts=msgspec.structs.asdict(route.timeouts),
+    )
+
+
+def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
+    slots = world.slots
+    counts = {} if slots is None else {slots[key]: n for key, n in world.in_flight.items()}
+    below = world.affinity if world.affinity is not None else AffinityTable.of_size(4)
+    fleet = Fleet(_Counts(counts), _Overlay(below))
+    buckets = _Levels(world.level if world.level is not None else _full)
+    director = Director(snapshot, fleet, rng, slots, buckets)
+    for id_, known in world.known.items():
+        endpoint = EndpointId(id_)
+        fleet.set_admin(endpoint, known.admin)
+        fleet.set_health(endpoint, known.healthy)
+        fleet.set_ejected(endpoint, known.ejected)
+        if known.weight is not None:
+            fleet.set_weight(endpoint, known.weight)
+        fleet.set_load(endpoint, known.load if known.load_fresh else None)
+    for cluster, waiting in world.waiting.items():
+        if cluster in snapshot.clusters:
+            director.places(cluster).queue.waiting = waiting
+    return director
+
+
+# --- the way in -------------------------------------------------------------------------------
+
+
+def _routes(
+    trace: RecordingTrace, snapshot: Snapshot, request: LlmRequest
+) -> tuple[RouteTried, ...]:
+    by_name = {route.name: route for route in snapshot.routes.routes}
+    return tuple(
+        RouteTried(
+            name=name, failed=tuple(_words(by_name[name], failed, request) for failed in conditions)
+        )
+        for name, conditions in trace.routes
+    )
+
+
+def _words(route: Route, condition: str, request: LlmRequest) -> str:
+    """A condition that failed, with what it wants and what the request has."""
+    match = route.match
+    kind, _, name = condition.partition(" ")
+    if kind == "model":
+        return f"model: wants {match.model!r}, has {_has(request.model)}"
+    if kind == "method":
+        return f"method: wants {' or '.join(match.methods)}, has {request.method}"
+    if kind == "path" and match.path is not None:
+        return f"path: wants {_wants(match.path)}, has {request.path!r}"
+    if kind == "host":
+        return f"host: wants {match.host!r}, has {request.authority!r}"
+    wanted = next((c for header, c in match.headers if header == name), None)
+    if kind == "header" and wanted is not None:
+        raw = request.header(name.encode("latin-1"))
+        value = None if raw is None else raw.decode("latin-1")
+        return f"header {name}: wants {_wants(wanted)}, has {_has(value)}"
+    return condition
+
+
+def _wants(condition: StringMatch) -> str:
+    if condition.kind == "present":
+        return "absent" if condition.invert else "present"
+    return f"{'not ' if condition.invert else ''}{condition.kind} {condition.value!r}"
+
+
+def _has(value: str | None) -> str:
+    return "none" if value is None else repr(value)
+
+
+def _arms(route: Route, traffic: ClusterTraffic) -> tuple[Arm, ...]:
+    total = sum(arm.weight for arm in route.destinations)
+    return tuple(
+        Arm(
+            cluster=arm.cluster,
+            subset=dict(arm.subset),
+            weight=arm.weight,
+            share=arm.weight / total,
+            drawn=(arm.cluster, arm.subset) == (traffic.cluster.name, traffic.subset),
+        )
+        for arm in route.destinations
+    )
+
+
+def _admission(
+    route: Route,
+    cluster: Cluster,
+    request: LlmRequest,
+    world: World,
+    occupied: tuple[int, int],
+    first: Effect,
+) -> Admission:
+    level = world.level if world.level is not None else _full
+    limits = []
+    for limit in route.limits:
+        key = limit.key(request)
+        remaining = None if key is None else level(key, limit.bucket, world.now)
+        limits.append(
+            LimitSeen(
+                name=limit.name,
+                per=limit.per,
+                capacity=limit.bucket.capacity,
+                remaining=remaining,
+            )
+        )
+    waits = isinstance(first, Wait)
+    return Admission(
+        verdict="waits" if waits else "admitted" if _starts(first) else "refused",
+        limits=tuple(limits),
+        in_flight=occupied[0],
+        waiting=occupied[1],
+        max_connections=cluster.breaker.max_connections,
+        max_requests=cluster.breaker.max_requests,
+        max_pending=cluster.breaker.max_pending,
+        queue_timeout=route.timeouts.queue,
+    )
+
+
+def _starts(effect: Effect) -> bool:
+    # Where there is no endpoint the request was admitted, and had nowhere to go.
+    return not isinstance(effect, Reject) or effect.error.flag == "UH"
+
+
+# --- the endpoints ----------------------------------------------------------------------------
+
+
+def _candidates(exchange: Exchange, world: World) -> tuple[tuple[Candidate, ...], Scores]:
+    traffic = exchange.traffic
+    if traffic is None:
+        return (), Scores()
+    usable = traffic.hosts.usable()
+    removed = RecordingTrace()
+    traffic.hosts.explain(removed)
+    reasons = dict(removed.removed)
+    scores = Scores()
+    if usable and isinstance(traffic.balancer, Explaining):
+        scores = traffic.balancer.explain(exchange.request, usable)
+    hosts = exchange.director.fleet.hosts
+    found = []
+    for endpoint in traffic.cluster.endpoints:
+        host = hosts[endpoint.id]
+        known = world.known.get(endpoint.id, Known())
+        reason = _outside(endpoint, traffic) or reasons.get(endpoint.id)
+        found.append(
+            Candidate(
+                endpoint=endpoint.id,
+                removed=reason,
+                labels=dict(endpoint.labels),
+                weight=host.weight,
+                in_flight=host.active,
+                load=_load(known, world.now),
+                scores=scores.hosts.get(endpoint.id, {}),
+            )
+        )
+    return tuple(found), scores
+
+
+def _outside(endpoint: Endpoint, traffic: ClusterTraffic) -> str | None:
+    lacking = [
+        f"{name}={value}" for name, value in traffic.subset if endpoint.labels.get(name) != value
+    ]
+    return f"not in the subset: lacks {', '.join(lacking)}" if lacking else None
+
+
+def _load(known: Known, now: float) -> LoadSeen | None:
+    load = known.load
+    if load is None:
+        return None
+    return LoadSeen(
+        running=load.running,
+        waiting=load.waiting,
+        kv_usage=load.kv_usage,
+        age=round(max(0.0, now - load.at), 3),
+        fresh=known.load_fresh,
+    )
+
+
+# --- attempts ---------------------------------------------------------------------------------
+
+
+def _followed(exchange: Exchange, effect: Effect, now: float) -> Iterator[Effect]:
+    """The effect and those after it, each attempt failing in a way that is retried."""
+    if isinstance(effect, Wait):
+        effect = exchange.feed(GRANTED, now)  # as if a place became free
+    yield effect
+    while isinstance(effect, Connect) and effect.attempt < MAX_ATTEMPTS:
+        assert exchange.route is not None
+        status = _failure(exchange.route.retry)
+        if status is None:
+            return
+        if status == 0:
+            effect = exchange.feed(CONNECT_FAILED, now)
+        else:
+            exchange.feed(CONNECTED, now)
+            effect = exchange.feed(Head(status), now)
+        yield effect
+
+
+def _failure(policy: RetryPolicy) -> int | None:
+    """A failure that the policy retries: 0 for a failed connection, a status, or None."""
+    if policy.attempts == 0:
+        return None
+    if policy.retries_connect_failure():
+        return 0
+    return next((code for code in sorted(policy.status_codes) if policy.retries_status(code)), None)
+
+
+def _attempt(effect: Connect, exchange: Exchange) -> AttemptSeen:
+    return AttemptSeen(
+        attempt=effect.attempt,
+        endpoint=effect.endpoint.id,
+        reason=exchange.reason,
+        connect_timeout=effect.connect_timeout,
+        first_byte_timeout=effect.first_byte_timeout,
+    )
+
+
+def _rules(policy: RetryPolicy, replayable: bool) -> RetryRules:
+    causes = [
+        name
+        for name, flag in RETRY_ON_NAMES.items()
+        if flag in policy.on and flag is not RetryOn.RETRIABLE_STATUS_CODES
+    ]
+    status = _failure(policy)
+    assumed = None if status is None else "connect-failure" if status == 0 else str(status)
+    return RetryRules(
+        attempts=policy.attempts,
+        on=(*causes, *(str(code) for code in sorted(policy.status_codes))),
+        per_try_timeout=policy.per_try_timeout,
+        budget_percent=policy.budget_percent,
+        replayable=replayable,
+        assumed=assumed,
+    )

@@ -1,0 +1,214 @@
+"""What ``explain`` answers with: plain structures that become JSON as they are.
+
+Durations are seconds, shares are 0 to 1, an endpoint is named by its id (``cluster/host:port``).
+"""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from router.core.errors import RouterError
+from router.core.model import LlmRequest
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all parts of an explanation."""
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in words. ``body``: the very bytes; without it, one is made of the other fields.
+
+    ``prompt`` becomes the first user message; its beginning decides where affinity sends it.
+    """
+
+    method: str = "POST"
+    path: str = "/v1/chat/completions"
+    headers: tuple[tuple[str, str], ...] = ()
+    client: str = "127.0.0.1"
+    model: str | None = None
+    user: str | None = None
+    prompt: str | None = None
+    body: bytes | None = None
+
+
+class OwnAnswer(Exception):
+    """The router answers requests for this path itself, whatever the routes say."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is answered by the router itself: no route takes it")
+
+
+class RequestSeen(Part, frozen=True, kw_only=True):
+    """What the router knows of the request. ``prefix_hash``: 16 hexadecimal digits."""
+
+    method: str
+    path: str
+    host: str
+    model: str | None
+    user: str | None
+    stream: bool
+    max_tokens: int | None
+    prefix_hash: str | None
+    body_bytes: int
+
+    @classmethod
+    def of(cls, request: LlmRequest) -> "RequestSeen":
+        key = request.prefix_hash
+        return cls(
+            method=request.method,
+            path=request.path,
+            host=request.authority,
+            model=request.model,
+            user=request.user,
+            stream=request.stream,
+            max_tokens=request.max_tokens,
+            prefix_hash=None if key is None else f"{key:016x}",
+            body_bytes=request.body_bytes,
+        )
+
+
+class RouteTried(Part, frozen=True, kw_only=True):
+    """One route that was looked at; ``failed`` is empty for the one that matched."""
+
+    name: str
+    failed: tuple[str, ...]
+
+
+class Arm(Part, frozen=True, kw_only=True):
+    """One destination of the route. ``drawn``: the one that this seed drew."""
+
+    cluster: str
+    subset: Mapping[str, str]
+    weight: int
+    share: float
+    drawn: bool
+
+
+class LimitSeen(Part, frozen=True, kw_only=True):
+    """One rate limit. ``remaining`` requests before this one; None where it does not apply."""
+
+    name: str
+    per: tuple[str, ...]
+    capacity: float
+    remaining: float | None
+
+
+class Admission(Part, frozen=True, kw_only=True):
+    """Whether the request may start. ``verdict``: admitted, waits or refused."""
+
+    verdict: str
+    limits: tuple[LimitSeen, ...]
+    in_flight: int
+    max_connections: int
+    max_requests: int
+    waiting: int
+    max_pending: int
+    queue_timeout: float
+
+
+class LoadSeen(Part, frozen=True, kw_only=True):
+    """An engine's own report. ``age`` in seconds; one that is not ``fresh`` is not used."""
+
+    running: int
+    waiting: int
+    kv_usage: float | None
+    age: float
+    fresh: bool
+
+
+class Candidate(Part, frozen=True, kw_only=True):
+    """One endpoint of the cluster. ``removed``: what keeps it from being picked, or None.
+
+    ``scores`` are the balancer's, where it has some.
+    """
+
+    endpoint: str
+    removed: str | None
+    labels: Mapping[str, str]
+    weight: int
+    in_flight: int
+    load: LoadSeen | None
+    scores: Mapping[str, float | str]
+
+
+class BalancerSeen(Part, frozen=True, kw_only=True):
+    """``type`` as in the configuration; ``notes``: what the balancer says of this request."""
+
+    type: str
+    notes: Mapping[str, float | str]
+
+
+class AttemptSeen(Part, frozen=True, kw_only=True):
+    """Where an attempt goes, and why. Attempts after the first assume that those before failed."""
+
+    attempt: int
+    endpoint: str
+    reason: str
+    connect_timeout: float
+    first_byte_timeout: float
+
+
+class RetryRules(Part, frozen=True, kw_only=True):
+    """``assumed``: the failure by which the attempts after the first come about, if any."""
+
+    attempts: int
+    on: tuple[str, ...]
+    per_try_timeout: float
+    budget_percent: float
+    replayable: bool
+    assumed: str | None
+
+
+class ClientSees(Part, frozen=True, kw_only=True):
+    """An error answer: ``error`` as in its body, ``flag`` as in the access log."""
+
+    status: int
+    flag: str
+    error: Mapping[str, str | None]
+    retry_after: int | None
+
+    @classmethod
+    def of(cls, error: RouterError) -> "ClientSees":
+        wait = error.retry_after
+        return cls(
+            status=error.status,
+            flag=error.flag,
+            error={
+                "message": error.message,
+                "type": error.kind,
+                "param": error.param,
+                "code": error.code,
+            },
+            retry_after=max(1, math.ceil(wait or 0))
+            if wait is not None or error.status == 503
+            else None,
+        )
+
+
+class Explanation(Part, frozen=True, kw_only=True):
+    """The whole answer.
+
+    Attributes:
+        view: what was assumed of endpoints and load.
+        error: what the client gets instead of an attempt; None where there is one.
+        exhausted: what the client gets when every attempt fails; None without attempts, or where
+            the last endpoint's own answer is passed on.
+        panic: too few endpoints are healthy, so health is ignored.
+    """
+
+    view: str
+    request: RequestSeen | None
+    routes: tuple[RouteTried, ...] = ()
+    not_looked_at: int = 0
+    route: str | None = None
+    arms: tuple[Arm, ...] = ()
+    admission: Admission | None = None
+    panic: bool = False
+    candidates: tuple[Candidate, ...] = ()
+    balancer: BalancerSeen | None = None
+    attempts: tuple[AttemptSeen, ...] = ()
+    retry: RetryRules | None = None
+    timeouts: Mapping[str, float] = {}
+    error: ClientSees | None = None
+    exhausted: ClientSees | None = None

@@ -1,0 +1,65 @@
+"""A request in words, read by the code that reads it from a socket.
+
+``explain`` is asked about requests that nobody sent. What it is told is written out as the head
+and body that a client would send, and taken apart by the proxy's own parsers, so that path,
+headers, model and prefix hash are what they would be, and so is a refusal.
+"""
+
+import msgspec
+
+from router.core.errors import BadRequest
+from router.core.explanation import Description, OwnAnswer
+from router.core.listener import ListenerLimits
+from router.core.model import LlmRequest
+from router.proxy.headers import parse_request
+from router.proxy.paths import Body, look_up
+from router.proxy.peek import described, peek
+
+
+def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
+    """The request that these words describe, as the core is told of it.
+
+    Raises:
+        RouterError: what the client would be answered before any route is looked at.
+        OwnAnswer: the router answers such a request itself.
+    """
+    body = _body(words)
+    lines = [
+        f"{words.method} {words.path} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in words.headers),
+    ]
+    given = {name.lower() for name, _ in words.headers}
+    if "host" not in given:
+        lines.append("host: localhost")
+    if body and "content-type" not in given:
+        lines.append("content-type: application/json")
+    raw = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
+    head = parse_request(raw, limits.max_headers)
+    kind = look_up(head.path, head.method)
+    if kind in (Body.MODELS, Body.HEALTH):
+        raise OwnAnswer(head.path)
+    seen = peek([body], len(body), kind, head)
+    return described(head, seen, words.client, len(body))
+
+
+def _body(words: Description) -> bytes:
+    if words.body is not None:
+        if words.model is not None or words.user is not None or words.prompt is not None:
+            raise BadRequest(
+                "a body names its own model, user and prompt: give it, or these", param="body"
+            )
+        return words.body
+    if words.method in ("GET", "HEAD"):
+        return b""
+    fields = {"model": words.model, "user": words.user}
+    if words.prompt is not None:
+        if words.path.partition("?")[0].endswith("/completions") and "chat" not in words.path:
+            fields["prompt"] = words.prompt
+        else:
+            message = {"role": "user", "content": words.prompt}
+            return msgspec.json.encode(_given(fields) | {"messages": [message]})
+    return msgspec.json.encode(_given(fields))
+
+
+def _given(fields: dict[str, str | None]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,300 @@
+# ruff: noqa: E501
+"""Explanations: true to what serving does, and dry."""
+
+import copy
+import random
+from typing import Any
+
+import pytest
+
+from router.config.build import build
+from router.config.load import loads
+from router.core.balancers import REGISTRY
+from router.core.balancers.affinity import AffinityTable
+from router.core.director import Director
+from router.core.errors import RouterError
+from router.core.events import START, Connect, Reject
+from router.core.explain import Known, World, explain
+from router.core.explanation import ClientSees, Description, Explanation, OwnAnswer
+from router.core.fleet import Fleet
+from router.core.host import LoadReport
+from router.core.model import AdminState, LlmRequest
+from router.core.snapshot import Snapshot
+from router.proxy.describe import describe
+from router.proxy.headers import parse_request
+from router.proxy.paths import Body
+from router.proxy.peek import peek
+from router.proxy.respond import error_answer, error_body
+
+CLUSTERS = """\
+version: 1
+clusters:
+  - name: chat
+    endpoints:
+      - {{address: "10.0.0.1:8000", labels: {{version: v1}}}}
+      - {{address: "10.0.0.2:8000", labels: {{version: v1}}, weight: 2}}
+      - {{address: "10.0.0.3:8000", labels: {{version: v2}}}}
+    balancer: {balancer}
+    circuit_breaker: {breaker}
+  - name: spare
+    endpoints: ["10.0.0.9:8000"]
+routes:
+  - {{name: preview, match: {{model: a, headers: {{x-version: v2}}}}, to: {{cluster: chat, subset: {{version: v2}}}}}}
+  - {{name: get, match: {{model: a, methods: GET, path: {{prefix: /x}}}}, to: spare}}
+  - name: all
+    match: {{model: a}}
+    to: [{{cluster: chat, weight: 3}}, {{cluster: spare}}]
+    {route}
+  - {{name: last, match: {{model: b}}, to: spare}}
+"""
+
+IDS = ("chat/10.0.0.1:8000", "chat/10.0.0.2:8000", "chat/10.0.0.3:8000", "spare/10.0.0.9:8000")
+SLOTS = {**{id_: n for n, id_ in enumerate(IDS)}, "chat": 4, "spare": 5}
+
+
+def snapshot(
+    balancer: str = "{type: round_robin}",
+    breaker: str = "{}",
+    route: str = "retry: {attempts: 2}",
+) -> Snapshot:
+    text = CLUSTERS.format(balancer=balancer, breaker=breaker, route=route)
+    return build(loads(text, "w.yaml", {}), 1)
+
+
+def request(limits_of: Snapshot, **fields: Any) -> LlmRequest:
+    return describe(Description(**({"model": "a"} | fields)), limits_of.limits)
+
+
+def told(policy: Snapshot, world: World | None = None, seed: int = 1, **fields: Any) -> Explanation:
+    return explain(policy, request(policy, **fields), random.Random(seed), world)
+
+
+# --- what it says -----------------------------------------------------------------------------
+
+
+def test_routes_before_the_match_say_what_failed() -> None:
+    seen = told(snapshot())
+    assert [(route.name, route.failed) for route in seen.routes] == [
+        ("preview", ("header x-version: wants exact 'v2', has none",)),
+        ("get", ("method: wants GET, has POST",)),
+        ("all", ()),
+    ]
+    assert (seen.route, seen.not_looked_at) == ("all", 1)
+
+
+def test_the_arm_that_was_drawn() -> None:
+    policy = snapshot()
+    drawn = {arm.cluster for s in range(30) for arm in told(policy, seed=s).arms if arm.drawn}
+    assert drawn == {"chat", "spare"}
+    seen = told(policy)
+    assert [(arm.weight, arm.share) for arm in seen.arms] == [(3, 0.75), (1, 0.25)]
+    assert sum(arm.drawn for arm in seen.arms) == 1
+
+
+def chat_only(
+    balancer: str = "{type: round_robin}", breaker: str = "{}", extra: str = ""
+) -> Snapshot:
+    text = CLUSTERS.format(balancer=balancer, breaker=breaker, route=extra)
+    return build(
+        loads(text.replace("[{cluster: chat, weight: 3}, {cluster: spare}]", "chat"), "w", {}), 1
+    )
+
+
+def test_what_removed_an_endpoint() -> None:
+    world = World(
+        known={
+            IDS[0]: Known(healthy=False),
+            IDS[1]: Known(admin=AdminState.MAINT),
+            IDS[2]: Known(ejected=True),
+        }
+    )
+    seen = told(chat_only(), world)
+    assert [c.removed for c in seen.candidates] == [None, "maint", None]
+    assert seen.panic, "of the ready ones none is healthy"
+    world = World(known={IDS[0]: Known(admin=AdminState.DRAIN), IDS[1]: Known(healthy=False)})
+    seen = told(chat_only(), world)
+    assert [c.removed for c in seen.candidates] == ["drain", "unhealthy", None]
+    assert {attempt.endpoint for attempt in seen.attempts} == {IDS[2]}
+    seen = told(snapshot(), headers=(("x-version", "v2"),))
+    assert [c.removed for c in seen.candidates] == ["not in the subset: lacks version=v2"] * 2 + [
+        None
+    ]
+
+
+def test_load_and_its_age() -> None:
+    report = LoadReport(at=7.0, running=3, waiting=1, kv_usage=0.5)
+    world = World(
+        now=10.0,
+        known={IDS[0]: Known(load=report, load_fresh=True, weight=9)},
+        in_flight={IDS[0]: 4, "chat": 4},
+        slots=SLOTS,
+    )
+    seen = told(chat_only(), world)
+    first = seen.candidates[0]
+    assert first.load is not None
+    assert (first.in_flight, first.weight, first.load.age, first.load.running) == (4, 9, 3.0, 3)
+    assert seen.admission is not None
+    assert seen.admission.in_flight == 4
+
+
+@pytest.mark.parametrize(
+    ("places", "waiting", "verdict", "status"),
+    [
+        (0, 0, "admitted", None),
+        (2, 0, "waits", None),
+        (2, 3, "refused", 503),
+        (4, 0, "refused", 503),
+    ],
+)
+def test_admission(places: int, waiting: int, verdict: str, status: int | None) -> None:
+    policy = chat_only(breaker="{max_connections: 2, max_pending: 3, max_requests: 4}")
+    world = World(in_flight={"chat": places}, waiting={"chat": waiting}, slots=SLOTS)
+    seen = told(policy, world)
+    assert seen.admission is not None
+    assert (seen.admission.verdict, seen.admission.waiting) == (verdict, waiting)
+    assert (seen.error.status if seen.error else None) == status
+    assert bool(seen.attempts) is (status is None)
+
+
+def test_rate_limits_are_read_and_not_drawn_on() -> None:
+    limit = "limits: [{max_tokens: 5, tokens_per_fill: 1, per: user}, {max_tokens: 9, tokens_per_fill: 1}]"
+    policy = chat_only(extra=limit)
+    asked: list[int] = []
+
+    def level(key: int, spec: Any, now: float) -> float:
+        asked.append(key)
+        return 0.5
+
+    seen = told(policy)
+    assert seen.admission is not None
+    assert [one.remaining for one in seen.admission.limits] == [None, 9.0], "no user, no bucket"
+    seen = told(policy, World(level=level), user="u")
+    assert seen.error is not None and seen.admission is not None
+    assert (seen.error.status, seen.error.flag, seen.admission.verdict) == (429, "RL", "refused")
+    assert [one.remaining for one in seen.admission.limits] == [0.5, 0.5]
+
+
+def test_retries_go_elsewhere_until_the_policy_ends() -> None:
+    seen = told(chat_only(extra="retry: {attempts: 2, on: [connect-failure], per_try_timeout: 7s}"))
+    assert len({attempt.endpoint for attempt in seen.attempts}) == 3
+    assert [a.first_byte_timeout for a in seen.attempts] == [7.0] * 3
+    assert seen.exhausted is not None and seen.exhausted.error["code"] == "upstream_connect_failure"
+    assert seen.retry is not None and seen.retry.assumed == "connect-failure"
+    seen = told(chat_only(extra="retry: {attempts: 1, on: [429]}"))
+    assert (len(seen.attempts), seen.exhausted) == (2, None)
+    assert seen.retry is not None and seen.retry.assumed == "429"
+    assert len(told(chat_only(extra="retry: off")).attempts) == 1
+
+
+def test_a_body_too_large_to_keep_is_not_retried() -> None:
+    body = b'{"model": "a", "prompt": "' + b"x" * (1 << 20) + b'"}'
+    seen = told(chat_only(), model=None, body=body)
+    assert len(seen.attempts) == 1
+    assert seen.retry is not None and not seen.retry.replayable
+
+
+# --- it is what serving does ------------------------------------------------------------------
+
+BALANCERS = [str(balancer.Spec.__struct_config__.tag) for balancer in REGISTRY]
+
+
+@pytest.mark.parametrize("kind", BALANCERS)
+def test_the_pick_is_the_directors(kind: str) -> None:
+    policy = snapshot(f"{{type: {kind}}}")
+    for seed in range(20):
+        asked = request(policy, prompt=f"question {seed}")
+        director = Director(policy, Fleet(), random.Random(seed))
+        effect = director.begin(asked, 0.0).feed(START, 0.0)
+        assert isinstance(effect, Connect)
+        seen = explain(policy, asked, random.Random(seed))
+        assert seen.attempts[0].endpoint == effect.endpoint.id
+        assert seen == explain(policy, asked, random.Random(seed)), "the same seed, the same answer"
+
+
+@pytest.mark.parametrize("fields", [{"model": "unknown"}, {"model": None, "body": b'{"n": 1}'}])
+def test_an_error_is_the_one_that_a_client_gets(fields: dict[str, Any]) -> None:
+    policy = snapshot()
+    asked = request(policy, **fields)
+    effect = Director(policy, Fleet(), random.Random(1)).begin(asked, 0.0).feed(START, 0.0)
+    assert isinstance(effect, Reject)
+    seen = told(policy, **fields)
+    assert seen.error == ClientSees.of(effect.error)
+    assert seen.attempts == ()
+
+
+def test_nothing_healthy_and_no_panic() -> None:
+    world = World(known={id_: Known(admin=AdminState.DRAIN) for id_ in IDS})
+    seen = told(snapshot(), world)
+    assert seen.error is not None and seen.admission is not None
+    assert (seen.error.status, seen.error.flag, seen.error.retry_after) == (503, "UH", 1)
+    assert seen.admission.verdict == "admitted", "there was a place, but no endpoint"
+
+
+def test_the_errors_form_is_the_answers() -> None:
+    policy = snapshot()
+    for fields in (
+        {"path": "/v1/chat/completions", "method": "GET"},
+        {"model": None, "body": b"[]"},
+    ):
+        with pytest.raises(RouterError) as caught:
+            request(policy, **fields)
+        seen, answer = ClientSees.of(caught.value), error_answer(caught.value, None, close=True)
+        assert answer.startswith(b"HTTP/1.1 %d " % seen.status)
+        assert (b"retry-after" in answer) is (seen.retry_after is not None)
+        assert all(f'"{v}"'.encode() in error_body(caught.value) for v in seen.error.values() if v)
+
+
+# --- it is dry --------------------------------------------------------------------------------
+
+
+def test_conversations_are_read_and_not_moved() -> None:
+    policy = chat_only("{type: prefix_hash}")
+    table = AffinityTable.of_size(64)
+    asked = request(policy, prompt="hello")
+    assert asked.prefix_hash is not None
+    table.put(asked.prefix_hash, SLOTS[IDS[2]])
+    before = copy.copy(table._words)
+    world = World(affinity=table, slots=SLOTS)
+    seen = explain(policy, asked, random.Random(1), world)
+    assert seen.attempts[0].endpoint == IDS[2]
+    assert seen.attempts[0].reason == "prefix hit"
+    assert seen.balancer is not None and seen.balancer.notes["remembered"] == IDS[2]
+    assert len(seen.attempts) > 1, "the retries moved it, but only here"
+    explain(policy, request(policy, prompt="a new one"), random.Random(1), world)
+    assert table._words == before
+
+
+@pytest.mark.parametrize("kind", BALANCERS)
+def test_scores_change_nothing(kind: str) -> None:
+    """Asking a balancer that serves leaves its next picks as they would have been."""
+    policy = snapshot(f"{{type: {kind}}}")
+    asked = request(policy, prompt="hello")
+    picks: list[list[str]] = []
+    for ask in (False, True):
+        director = Director(policy, Fleet(), random.Random(3))
+        traffic, rng = director.traffic("chat"), random.Random(4)
+        hosts = traffic.hosts.usable()
+        picks.append([])
+        for turn in range(12):
+            if ask and hasattr(traffic.balancer, "explain"):
+                traffic.balancer.explain(asked, hosts)
+            picks[-1].append(traffic.balancer.pick(asked, hosts, rng, (), float(turn))[0].id)
+    assert picks[0] == picks[1]
+
+
+# --- what is read of a request ------------------------------------------------------------------
+
+
+def test_words_and_bytes_are_read_by_the_proxy() -> None:
+    policy = snapshot()
+    body = b'{"model":"a","user":"u","messages":[{"role":"user","content":"hi"}]}'
+    words = request(policy, user="u", prompt="hi")
+    assert words.user == "u"
+    assert words.prefix_hash == request(policy, model=None, body=body).prefix_hash
+    head = parse_request(b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\n\r\n", 10)
+    assert words.prefix_hash == peek([body], len(body), Body.JSON, head).prefix_hash
+    assert request(policy, path="/v1/completions?x=1", prompt="hi").path == "/v1/completions"
+    with pytest.raises(OwnAnswer):
+        request(policy, path="/v1/models", method="GET")
+    with pytest.raises(RouterError, match="a body names its own model"):
+        request(policy, model="a", body=body)
