@@ -4,10 +4,20 @@ The sections stand here, below control, because a configuration is read and chec
 ``router.control.discovery.registry`` has the code that each of them switches on.
 """
 
-from typing import Annotated
+import importlib.util
+import ipaddress
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
 
 from router.config.section import Section, Text, doc
-from router.config.units import Duration, Interval
+from router.config.units import Address, Duration, Interval
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+HostName = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$")
+]
 
 
 class DiscoverySpec(Section, frozen=True, kw_only=True, tag_field="type"):
@@ -24,6 +34,10 @@ class DiscoverySpec(Section, frozen=True, kw_only=True, tag_field="type"):
         int, doc("More are left out, those not known yet first.", ge=1, le=10_000)
     ] = 1000
 
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """What the types cannot say is wrong: the field at fault, and a message."""
+        yield from ()
+
 
 class FileDiscovery(DiscoverySpec, frozen=True, kw_only=True, tag="file"):
     """A YAML or JSON file with a list of endpoints as in `endpoints`, read again when it changes.
@@ -35,5 +49,44 @@ class FileDiscovery(DiscoverySpec, frozen=True, kw_only=True, tag="file"):
     interval: Annotated[Interval, doc("Between two looks at the file.")] = Interval(1)
 
 
-SPECS = (FileDiscovery,)
+class DnsDiscovery(DiscoverySpec, frozen=True, kw_only=True, tag="dns"):
+    """Addresses, or services with their ports, from DNS; needs the extra `dns`.
+
+    The name is complete: no search domain is added to it.
+    """
+
+    name: Annotated[HostName, doc("What to look up.")]
+    record: Annotated[
+        Literal["A", "AAAA", "SRV"],
+        doc("SRV records bring ports, weights and priorities; only the best priority is used."),
+    ] = "A"
+    port: Annotated[Port | None, doc("The engines' port; not for SRV.")] = None
+    min_ttl: Annotated[
+        Interval, doc("Looked up again when the records expire, but not before.")
+    ] = Interval(5)
+    max_ttl: Annotated[Interval, doc("Looked up again after so long at the latest.")] = Interval(60)
+    resolver: Annotated[Address | None, doc("The name server; the system's if not given.")] = None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.record == "SRV" and self.port is not None:
+            yield "port", "SRV records bring their ports: leave it out"
+        if self.record != "SRV" and self.port is None:
+            yield "record", f"with {self.record} records a port is needed (port: 8000)"
+        if self.min_ttl > self.max_ttl:
+            yield "min_ttl", f"must not be longer than max_ttl ({self.max_ttl})"
+        if self.resolver is not None and not (self.resolver.port and _numeric(self.resolver)):
+            yield "resolver", f"a name server is an IP address and a port, not {self.resolver}"
+        if importlib.util.find_spec("aiodns") is None:
+            yield "type", "needs the package aiodns: pip install 'warmpath[dns]'"
+
+
+def _numeric(address: Address) -> bool:
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        return False
+    return True
+
+
+SPECS = (FileDiscovery, DnsDiscovery)
 """All sources that a configuration may name."""

@@ -85,6 +85,9 @@ def _sources(config: Config) -> Iterator[Problem]:
             yield Problem((*path, "endpoints"), "at least 1 is needed here, or a discovery")
         if cluster.discovery is not None and cluster.endpoints:
             yield Problem((*path, "discovery"), "endpoints and discovery together: give one")
+        if cluster.discovery is not None:
+            for field, message in cluster.discovery.faults():
+                yield Problem((*path, "discovery", field), message)
 
 
 def _clusters(config: Config) -> Iterator[Problem]:

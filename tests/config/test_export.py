@@ -52,7 +52,17 @@ def test_the_schema_takes_what_the_loader_takes(text: str) -> None:
 
 # What JSON Schema cannot say: names that must exist or differ, and variables.
 BEYOND = ("no cluster", "no endpoint", "duplicate", "taken", "token", "not a regular", "together")
-BEYOND += ("no condition", "no status", "stale", "range", "port", "header name", "not set", "${")
+BEYOND += (
+    "longer",
+    "no condition",
+    "no status",
+    "stale",
+    "range",
+    "port",
+    "header name",
+    "not set",
+    "${",
+)
 BEYOND += (
     "not YAML",
     "in quotes:",

@@ -6,9 +6,10 @@ from typing import Any
 
 from router.config.discovery import DiscoverySpec
 from router.control.discovery.answer import Source
+from router.control.discovery.dns import DnsSource
 from router.control.discovery.file import FileSource
 
-REGISTRY: tuple[Any, ...] = (FileSource,)
+REGISTRY: tuple[Any, ...] = (FileSource, DnsSource)
 
 _BY_SPEC: dict[type[DiscoverySpec], Callable[[Any], Source]] = {
     source.Spec: source for source in REGISTRY
