@@ -57,8 +57,8 @@ class Latency:
     """Time to the first byte of an endpoint, as a peak-sensitive moving average.
 
     A sample above the average replaces it at once; one below pulls it down by how long the last
-    one is ago (Finagle's Peak EWMA). Without samples the average drifts back to ``initial``, so
-    that an endpoint which was slow is tried again.
+    one is ago (Finagle's Peak EWMA). Without samples a high average drifts down to ``initial``,
+    so that an endpoint which was slow is tried again; a low one stays.
 
     Args:
         tau: seconds after which a sample still counts for 37 % (1/e).
@@ -83,7 +83,7 @@ class Latency:
 
     def estimate(self, now: float) -> float:
         """Seconds to the first byte that the next request should expect."""
-        if now <= self._at:
+        if now <= self._at or self._value <= self._initial:
             return self._value
         return self._initial + (self._value - self._initial) * exp((self._at - now) / self._tau)
 

@@ -49,7 +49,7 @@ TIMELINES = [
         "a peak is forgotten",
         [(1, 5.0, 5.0), (11, None, 1.903), (31, None, 0.344), (101, None, 0.1)],
     ),
-    ("a fast one is forgotten too", [(100, 0.01, 0.01), (110, None, 0.067), (200, None, 0.1)]),
+    ("a fast one stays", [(100, 0.01, 0.01), (110, None, 0.01), (200, None, 0.01)]),
     ("two samples at one time: the higher", [(50, 0.4, 0.4), (50, 0.3, 0.4), (50, 0.5, 0.5)]),
 ]
 

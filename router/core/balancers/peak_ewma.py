@@ -5,9 +5,9 @@ which turns slow loses its traffic with the first late answer. It is kept with t
 worker, and survives reloads; requests in flight are those of the whole machine.
 
 An endpoint that nothing is known of costs little, so that it is tried, but not nothing: at cost
-zero it would win every draw until its first answer. What is known fades the same way. A failed
-attempt counts as a slow one, however fast it failed, or the endpoint that refuses everything in a
-millisecond would look like the best one.
+zero it would win every draw until its first answer, however many wait there. An average that no
+sample confirms fades to the same little cost. A failed attempt counts as a slow one, however fast
+it failed, or the endpoint that refuses everything in a millisecond would look like the best one.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,15 @@ class PeakEwma:
         ``tau``: how long a sample counts; after this time its weight is down to 37 %. Shorter
         follows noise, longer leaves an endpoint that has recovered idle for longer.
         ``initial``: time to the first byte that is assumed of an endpoint without samples, and
-        that a forgotten one returns to; far below the real times, a new endpoint draws up to
-        twice its share until its first answers come. ``penalty``: what a failed attempt or a 429
-        counts for; at 100 times the usual time an endpoint that always fails is tried about once
-        in 4 tau by each worker, and with no more than the usual time it is a black hole.
+        that a slow one returns to without new ones. It should be below the real times: a new
+        endpoint then draws up to twice its share until its first answers come; above them, it
+        gets little until the others are busy. ``penalty``: what a failed attempt or a 429 counts
+        for, however fast it came; at 100 times the usual time each worker tries an endpoint that
+        always fails about once in 4 tau, and at no more than the usual time it is a black hole.
         """
 
         tau: Interval = Interval(10)
-        initial: Interval = Interval(0.1)
+        initial: Interval = Interval(0.01)
         penalty: Interval = Interval(10)
 
         def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
