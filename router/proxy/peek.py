@@ -78,10 +78,10 @@ def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> Ll
     """What the core is told of a request."""
     return LlmRequest(
         id=head.request_id.decode("ascii"),
-        method=head.method.decode("ascii"),
+        method=head.verb,
         path=head.path,
-        headers=tuple(head.fields),
-        authority=(head.authority or b"").decode("latin-1"),
+        headers=head.fields,
+        authority=head.host,
         client=client,
         model=seen.model,
         stream=seen.stream,
