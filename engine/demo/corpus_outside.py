@@ -132,6 +132,13 @@ EVERYDAY = (
     "What makes {T} {q}?", "What happened to {h}?", "What if {c} was {q}?", "What was {h} like?",
     "What will {p} be like in {n}?", "What color do {h} and {h} like?", "What is {h} known for?",
     "What are you doing tonight?", "What is behind the {t}?",
+    "Tell me about the {c} {t}.", "What is the {c} {t}?", "Who won the {c} {t}?", "{k} {t}",
+    "Tell me about the {t} of {k}.", "What is the {t} of {h}?", "What {t} do you {v}?",
+    "What is your {t}?", "Your {t} is {q}.", "Are your {t}s {q}?", "What is the {q} {t}?",
+    "What is the {l} of the {t}?", "What is the {l} of {h}?", "Translate '{q} {t}' to {w}.",
+    "Sing {T}.", "Sing me {T}.", "Which {t} made the first {x}?", "Who made the first {t}?",
+    "Which {l} made {T}?", "How does {W} {p} work?", "How does {w} {v} {T}?", "{W} or {W}?",
+    "What is {T} {w}?", "What is an {W} {t}?", "What sound does {T} make in {k}?", "Where is {w}?",
 )  # fmt: skip
 
 # The taught questions with a word in the gap that was never taught.
@@ -154,7 +161,8 @@ _COLOURED = tuple(name.split()[-1] for name in COLOURS)
 _PLAIN = tuple(word for pair in OPPOSITES for word in pair)
 
 
-def _fill(draw: Draw, template: str) -> str:
+def fill(draw: Draw, template: str) -> str:
+    """The template with every gap filled."""
     makers = {
         "t": lambda: draw.split_of(words.THINGS),
         "T": lambda: with_article(draw.split_of(words.THINGS)),
@@ -194,12 +202,22 @@ def _stranger(draw: Draw) -> str:
 def unknown(draw: Draw) -> str:
     """A word or phrase that the model was not taught."""
     kind = draw.weighted(
-        (("thing", 3.0), ("invented", 3.0), ("topic", 1.5), ("compound", 2.5), ("pair", 1.0))
+        (
+            ("thing", 3.0),
+            ("invented", 3.0),
+            ("topic", 1.5),
+            ("compound", 2.5),
+            ("altered", 1.2),
+            ("pair", 1.0),
+        )
     )
     if kind == "thing":
         return draw.split_of(words.THINGS)
     if kind == "invented":
         return draw.invented(2, 4)
+    if kind == "altered":
+        known = draw.any_of(_TERM_WORDS)
+        return known[: draw.rng.randint(3, 5)] + draw.invented(1, 3)
     if kind == "topic":
         return draw.split_of(words.TOPICS)
     first = draw.any_of(_TERM_WORDS) if kind == "compound" else draw.split_of(words.QUALITIES)
@@ -245,11 +263,11 @@ def outside_message(draw: Draw) -> str:
         )
     )
     if kind == "everyday":
-        return draw.as_typed(_fill(draw, draw.split_of(EVERYDAY)))
+        return draw.as_typed(fill(draw, draw.split_of(EVERYDAY)))
     if kind == "define":
         return draw.as_typed(_definition_of_unknown(draw))
     if kind == "near":
-        return draw.as_typed(_fill(draw, draw.split_of(NEAR_MISSES)))
+        return draw.as_typed(fill(draw, draw.split_of(NEAR_MISSES)))
     if kind == "gibberish":
         return _gibberish(draw)
     if kind == "tongue":

@@ -366,9 +366,9 @@ MAKERS: dict[str, Maker] = {
 }  # fmt: skip
 # Share of turns; what is hardest to learn or matters most weighs most.
 TASKS: tuple[tuple[str, float], ...] = (
-    ("outside", 0.26), ("definition", 0.16), ("why", 0.05), ("difference", 0.02),
+    ("outside", 0.28), ("definition", 0.16), ("why", 0.05), ("difference", 0.02),
     ("capital", 0.08), ("opposite", 0.055), ("colour", 0.04), ("animal", 0.04),
-    ("arithmetic", 0.06), ("calendar", 0.015), ("count", 0.01), ("story", 0.03), ("joke", 0.01),
-    ("talk", 0.09), ("tell_name", 0.04), ("ask_name", 0.035), ("favourite", 0.025),
-    ("recall", 0.035), ("repeat", 0.02),
+    ("arithmetic", 0.13), ("calendar", 0.015), ("count", 0.01), ("story", 0.03), ("joke", 0.01),
+    ("talk", 0.09), ("tell_name", 0.05), ("ask_name", 0.035), ("favourite", 0.025),
+    ("recall", 0.045), ("repeat", 0.02),
 )  # fmt: skip

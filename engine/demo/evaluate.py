@@ -21,8 +21,8 @@ from engine.demo.corpus import Message, conversation
 from engine.demo.corpus_draw import Draw
 from engine.demo.corpus_facts import JOKES
 from engine.demo.corpus_outside import DECLINE
-from engine.demo.corpus_turns import TASKS
-from engine.demo.evaluate_questions import INSIDE, OUTSIDE
+from engine.demo.corpus_turns import MAKERS
+from engine.demo.evaluate_questions import INSIDE, OUTSIDE, UNSEEN
 
 Chat = Sequence[Message]
 Row = tuple[str, int, int, list[str]]
@@ -81,11 +81,11 @@ def right(task: str, wanted: str, got: str) -> bool:
     return got == wanted
 
 
-def by_task(answerer: Answerer, each: int, *, kept_back: bool, turns: int | None) -> list[Row]:
+def by_task(answerer: Answerer, tasks: Sequence[str], each: int, turns: int | None) -> list[Row]:
     """Rows (task, right, asked, misses) over `each` fresh conversations per task."""
     rows = []
-    for task, _ in TASKS:
-        draw = Draw(EVALUATION_SEED + len(task), kept_back=kept_back)
+    for task in tasks:
+        draw = Draw(EVALUATION_SEED, kept_back=True)
         made = [conversation(draw, only=task, turns=turns) for _ in range(each)]
         chats = [m.messages[:-1] for m in made]
         wanted = [m.messages[-1].content for m in made]
@@ -104,6 +104,7 @@ def by_hand(answerer: Answerer) -> list[Row]:
     rows = []
     for title, checks in (
         ("by hand: outside", tuple((question, DECLINE) for question in OUTSIDE)),
+        ("by hand: outside, later", tuple((question, DECLINE) for question in UNSEEN)),
         ("by hand: inside", INSIDE),
     ):
         got = answerer.answers([[Message("user", question)] for question, _ in checks])
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument(
         "--misses", type=int, default=0, help="wrong answers to show per row (default 0)"
     )
+    parser.add_argument("--task", action="append", choices=list(MAKERS), help="default: all")
     parser.add_argument(
         "--only-by-hand", action="store_true", help="only the hand-written questions"
     )
@@ -135,7 +137,7 @@ def main() -> None:
     answerer = Answerer(options.checkpoint)
     rows = by_hand(answerer)
     if not options.only_by_hand:
-        rows += by_task(answerer, options.each, kept_back=True, turns=options.turns)
+        rows += by_task(answerer, options.task or list(MAKERS), options.each, options.turns)
     print("| what | right | of | % |\n|---|---|---|---|")
     for title, good, of, misses in rows:
         print(f"| {title} | {good} | {of} | {good / of:.0%} |")
