@@ -263,6 +263,25 @@ def test_a_table_size_is_a_prime_within_limits(size: int) -> None:
         msgspec.convert({"type": "maglev", "table_size": size}, Maglev.Spec)
 
 
+def test_explanations_agree_with_the_picks() -> None:
+    ring = hosts(2, 1, 1)
+    by_ring, by_table = (spec.build(RNG, AffinityTable.of_size(64)) for spec in SPECS)
+    assert isinstance(by_ring, RingHash)
+    assert isinstance(by_table, Maglev)
+    for key in KEYS[:20]:
+        scores = by_ring.explain(keyed(key), ring)
+        order = sorted(scores.hosts, key=lambda id_: scores.hosts[id_]["order"])
+        first, _ = by_ring.pick(keyed(key), ring, RNG)
+        second, _ = by_ring.pick(keyed(key), ring, RNG, (first.id,))
+        assert order[:2] == [first.id, second.id]
+        assert by_table.explain(keyed(key), ring).notes["entry"] == xx(key) % 65537
+    points = [scores.hosts[host.id]["points"] for host in ring]
+    entries = [by_table.explain(request(), ring).hosts[host.id]["entries"] for host in ring]
+    assert points == [512, 256, 256]
+    assert sum(int(count) for count in entries) == 65537
+    assert by_ring.explain(request(), ring).notes == {"key": "none: any point of the ring"}
+
+
 ALICE = {"user": "alice", "client": "10.1.1.1", "prefix_hash": 77}
 HEADERS = {"headers": ((b"x-key", b"v"), (b"cookie", b"a=b; sid=s1"), (b"x-empty", b""))}
 

@@ -147,6 +147,19 @@ def test_weights_divide_the_cost() -> None:
     assert ring[0].in_flight == 400
 
 
+def test_the_explanation_shows_what_is_compared() -> None:
+    ring = hosts(1, 2)
+    balancer = build()
+    assert isinstance(balancer, PeakEwma)
+    balancer.pick(request(), ring, random.Random(1))
+    assert ring[0].latency is not None
+    ring[0].latency.observe(0.4, 5.0)
+    ring[0].in_flight = 2
+    scores = balancer.explain(request(), ring)
+    assert scores.hosts[ring[0].id] == {"first_byte": 0.4, "cost": pytest.approx(1.2)}
+    assert scores.hosts[ring[1].id] == {"first_byte": 0.1, "cost": pytest.approx(0.05)}
+
+
 def test_a_retry_goes_elsewhere() -> None:
     ring = hosts(1, 1, 1)
     balancer, rng = build(), random.Random(1)

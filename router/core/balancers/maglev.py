@@ -11,6 +11,7 @@ are passed over; recent tables are kept, for endpoints that come and go. See ADR
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heapreplace
 from itertools import cycle
@@ -21,7 +22,7 @@ import msgspec
 from xxhash import xxh64_intdigest
 
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.hash_key import Combination, HashKey, KeySources, random_key
 from router.core.clock import Rng
 from router.core.host import HostState
@@ -186,6 +187,22 @@ class Maglev:
             if self._growing is None or host in self._members:
                 return host, reason if not attempt else f"{reason}, moved on"
         return hosts[key % len(hosts)], "hash, moved on"
+
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        """``entries``: of the table in use, which may be the one before the last change."""
+        if hosts is not self._hosts:
+            self._follow(hosts)
+        table = self._table
+        assert table is not None
+        entries = Counter(table.entries)
+        key = self._key.of(request)
+        notes: dict[str, float | str] = {"key": "none: any entry of the table"}
+        if key is not None:
+            notes = {"key": f"{key:016x}", "entry": key % self._size}
+        return Scores(
+            notes=notes,
+            hosts={host.id: {"entries": entries[n]} for n, host in enumerate(table.hosts)},
+        )
 
     def _follow(self, hosts: Sequence[HostState]) -> None:
         """Find or begin the table of these hosts."""

@@ -13,7 +13,7 @@ it failed, or the endpoint that refuses everything in a millisecond would look l
 from collections.abc import Sequence
 
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.clock import Rng
 from router.core.duration import Interval
 from router.core.host import HostState, Latency
@@ -68,6 +68,18 @@ class PeakEwma:
         one, other = hosts[first], hosts[second + (second >= first)]
         return (one if _cost(one, now) <= _cost(other, now) else other), "lower cost"
 
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        """Seconds as they were at the last sample; what has faded since is not taken off."""
+        if hosts is not self._hosts:
+            self._follow(hosts)
+        return Scores(
+            notes={"selection": f"the lower cost of 2 drawn from {len(hosts)}"},
+            hosts={
+                host.id: {"first_byte": _latency(host).estimate(0.0), "cost": _cost(host, 0.0)}
+                for host in hosts
+            },
+        )
+
     def _follow(self, hosts: Sequence[HostState]) -> None:
         self._hosts = hosts
         tau, initial, penalty = map(float, (self._spec.tau, self._spec.initial, self._spec.penalty))
@@ -80,5 +92,9 @@ class PeakEwma:
 
 def _cost(host: HostState, now: float) -> float:
     """Expected seconds of work ahead of one more request, by weight."""
+    return _latency(host).estimate(now) * (host.active + 1) / host.weight
+
+
+def _latency(host: HostState) -> Latency:
     assert host.latency is not None
-    return host.latency.estimate(now) * (host.active + 1) / host.weight
+    return host.latency

@@ -10,6 +10,7 @@ loop: about a microsecond a point, which is why rings here are smaller than Envo
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -17,7 +18,7 @@ import msgspec
 from xxhash import xxh64_intdigest
 
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Balancer, BalancerSpec
+from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.hash_key import Combination, HashKey, KeySources, random_key
 from router.core.clock import Rng
 from router.core.host import HostState
@@ -83,6 +84,27 @@ class RingHash:
         if host.endpoint.id not in tried and (not bounded or self._bears(host)):
             return host, reason
         return self._further(index, tried, bounded, reason)
+
+    def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
+        """``order``: in which the key's attempts go round, from 1."""
+        if hosts is not self._hosts:
+            self._follow(hosts)
+        points = Counter(host.id for host in self._owners)
+        key = self._key.of(request)
+        if key is None:
+            return Scores(
+                notes={"key": "none: any point of the ring"},
+                hosts={host.id: {"points": points[host.id]} for host in hosts},
+            )
+        index = bisect_left(self._points, key)
+        turned = dict.fromkeys(host.id for host in self._owners[index:] + self._owners[:index])
+        return Scores(
+            notes={"key": f"{key:016x}"},
+            hosts={
+                id_: {"points": points[id_], "order": order}
+                for order, id_ in enumerate(turned, start=1)
+            },
+        )
 
     def _further(
         self, index: int, tried: tuple[EndpointId, ...], bounded: bool, reason: str
