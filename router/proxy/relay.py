@@ -316,9 +316,8 @@ class Relay:
         downstream, reply = self.downstream, self.reply
         assert reply is not None
         now = self._server.clock()
-        if self.first_body_at is None:
+        if self.first_body_at is None and self.exchange is not None:
             self.first_body_at = now
-            assert self.exchange is not None
             self.exchange.first_byte(now)
         self.chunks += 1
         if reply.tells_usage:
