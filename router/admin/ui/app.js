@@ -151,7 +151,10 @@ function endpointRow(endpoint) {
 }
 
 function showHealth(element, endpoint) {
-  if (endpoint.healthy === null) badge(element, "unchecked");
+  const outlier = endpoint.outlier;
+  element.title = outlier?.ejected ? `by ${outlier.detector}, for the ${outlier.ejections}. time` : "";
+  if (outlier?.ejected) badge(element, `ejected for ${duration(outlier.returns_in)}`, "bad");
+  else if (endpoint.healthy === null) badge(element, "unchecked");
   else badge(element, endpoint.healthy ? "healthy" : "unhealthy", endpoint.healthy ? "good" : "bad");
 }
 
