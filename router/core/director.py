@@ -97,6 +97,9 @@ class Director:
         slots: rows on the shared board by endpoint id and by cluster name; counted up here if
             not given.
         buckets: levels of the rate limits; this process's own by default.
+
+    Attributes:
+        lines: the clusters in whose queue somebody waits, or did a moment ago.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Director:
         self.buckets: BucketStore = buckets if buckets is not None else LocalBuckets()
         self.active: dict[int, Exchange] = {}
         self.begun = 0
+        self.lines: dict[Places, None] = {}
         self._traffic: dict[tuple[str, Subset], ClusterTraffic] = {}
         self._places: dict[str, Places] = {}
         self.update(snapshot, slots)
@@ -122,9 +126,7 @@ class Director:
         for cluster in snapshot.clusters.values():
             self.fleet.watch(cluster.endpoints, cluster.outlier)
         self.snapshot = snapshot
-        # Those in line for a cluster that is gone still get their turn at its old endpoints.
-        orphaned = {name: places for name, places in self._places.items() if places.queue.waiting}
-        self._places = orphaned | {
+        self._places = {
             name: self._places.get(name)
             or Places(self.fleet, self.fleet.slot(name, slots), cluster.breaker.max_pending)
             for name, cluster in snapshot.clusters.items()
@@ -205,6 +207,7 @@ class Director:
         if active >= breaker.max_connections or places.queue.waiting:
             if not places.queue.join(exchange):
                 return exchange.overflow("max_pending", breaker.max_pending, now)
+            self.lines[places] = None
             return exchange.enqueue()
         return exchange.connect(now)
 
@@ -214,11 +217,10 @@ class Director:
         Drivers feed it GRANTED and ask again until the answer is None: whenever an exchange
         has ended, and now and then, since other workers free places too.
         """
-        for places in self._places.values():
-            if not places.queue.waiting:
-                continue
+        for places in tuple(self.lines):
             exchange = places.queue.first()
             if exchange is None or exchange.traffic is None:
+                del self.lines[places]
                 continue
             if places.active < exchange.traffic.cluster.breaker.max_connections:
                 return exchange

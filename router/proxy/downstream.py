@@ -346,7 +346,7 @@ class Downstream(asyncio.Protocol, Timed):
         """Whether the connection can be used again after the answer to ``relay``."""
         return relay.whole and relay.head.keep_alive and not self._server.draining
 
-    def request_over(self, relay: Relay) -> None:
+    def request_over(self, relay: Relay, now: float) -> None:
         """The answer has been written, as far as it goes."""
         self.relay = None
         self.tail.clear()
@@ -357,13 +357,16 @@ class Downstream(asyncio.Protocol, Timed):
         elif relay.closes:
             self.close()
         else:
-            self._next()
+            self._next(now)
 
-    def _next(self) -> None:
+    def _next(self, now: float) -> None:
         self.phase = _HEAD
         self._head_begun = False
-        self._arm(self._server.limits.idle_timeout)
-        self.resume_reading()
+        server = self._server
+        timeout = server.limits.idle_timeout
+        server.wheel.set(self, now + timeout if timeout else NEVER)
+        if not self._reading:
+            self.resume_reading()
         if self._buffer:
             self._advance()
 
@@ -399,7 +402,7 @@ class Downstream(asyncio.Protocol, Timed):
         if self._closes_after(head):
             self.close()
         else:
-            self._next()
+            self._next(self._server.clock())
 
     # --- back-pressure --------------------------------------------------------------------------
 
