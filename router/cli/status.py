@@ -56,6 +56,8 @@ def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
     if (override := endpoint["override"]) and override["expires_in"] is not None:
         words += f" {_duration(override['expires_in'])} left"
     health = {True: "[green]healthy[/]", False: "[red]unhealthy[/]", None: "-"}[endpoint["healthy"]]
+    if (outlier := endpoint["outlier"]) and outlier["ejected"]:
+        health = f"[red]ejected[/], back in {_duration(outlier['returns_in'])}"
     outcomes: dict[str, int] = endpoint["outcomes"]
     succeeded = outcomes.get("success", 0)
     failed = sum(outcomes.values()) - succeeded - outcomes.get("abandoned", 0)

@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+from router.config import outlier
 from router.config.findings import ConfigError, Finding, render
 from router.config.references import KINDS, problems, snapshot_problems
 from router.config.schema import (
@@ -123,6 +124,7 @@ def _cluster(spec: ClusterSpec) -> Cluster:
             jitter=active.jitter / 100,
             expected=(active.expected[0], active.expected[-1]),
         ),
+        outlier=None if spec.health.outlier is None else outlier.policy(spec.health.outlier),
         scrape=None
         if spec.scrape is None
         else Scrape(

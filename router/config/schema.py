@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 import msgspec
 
 from router.config.discovery import SPECS, DiscoverySpec
+from router.config.outlier import Outlier
 from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
 from router.config.units import QUANTITIES, Address, Duration, Interval, Percent, Secret, Size
 from router.core.balancers import REGISTRY
@@ -149,9 +150,8 @@ class ActiveHealth(Section, frozen=True, kw_only=True):
 class Health(Section, frozen=True, kw_only=True):
     """When an endpoint counts as able to serve."""
 
-    planned: ClassVar[tuple[str, ...]] = ("outlier",)
-
     active: ActiveHealth | None = ActiveHealth()
+    outlier: Outlier | None = Outlier()
     panic_threshold: Annotated[
         Percent,
         doc("With a smaller share of healthy endpoints health is ignored; 0% disables this."),

@@ -1,11 +1,12 @@
 """The board: what worker processes tell each other without asking.
 
-One shared mapping, three parts. First a table of in-flight counts, a row per slot (an endpoint or a
+One shared mapping, four parts. First a table of in-flight counts, a row per slot (an endpoint or a
 cluster) and a column per worker; a cell has exactly one writer, so no lock is needed, and a
 64-bit cell is written whole. Then the words of the affinity table, which every worker writes: see
-``router.core.balancers.affinity`` for why that is harmless. Last the rate limits' buckets, see
-``router.control.shared_buckets``. Control makes the board, passes its
-file descriptor to the workers and clears the column of a worker that died.
+``router.core.balancers.affinity`` for why that is harmless. Then the rate limits' buckets, see
+``router.control.shared_buckets``. Last a word per row in which all workers count an endpoint's
+failures in a row, see ``router.core.health.monitor``. Control makes the board, passes its file
+descriptor to the workers and clears the column of a worker that died.
 """
 
 import mmap
@@ -50,14 +51,16 @@ class Board:
         self.cells: memoryview[int] = view[:cells_end].cast("q")
         words_end = cells_end + words * CELL
         self.affinity_words: memoryview[int] = view[cells_end:words_end].cast("Q")
-        self._bucket_bytes = view[words_end:]
+        buckets_end = words_end + BUCKETS * ENTRY
+        self._bucket_bytes = view[words_end:buckets_end]
+        self.failure_words: memoryview[int] = view[buckets_end:].cast("Q")
         self._buckets_at = words_end
         self._fd = fd
 
     @staticmethod
     def size(rows: int, columns: int, words: int) -> int:
         """Bytes that the file must have."""
-        return (rows * columns + words) * CELL + BUCKETS * ENTRY
+        return (rows * columns + words + rows) * CELL + BUCKETS * ENTRY
 
     def total(self, slot: int) -> int:
         """In-flight count of one slot over all workers."""
@@ -88,6 +91,7 @@ class Board:
         self.cells.release()
         self.affinity_words.release()
         self._bucket_bytes.release()
+        self.failure_words.release()
         try:
             self._map.close()
         except BufferError:

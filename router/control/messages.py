@@ -33,13 +33,14 @@ class SnapshotUpdate(Message, frozen=True, kw_only=True):
 class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """What control knows of one endpoint.
 
-    ``weight`` None: as configured. ``load`` None: unknown. ``load_at``: monotonic seconds, which
-    all processes of a machine share.
+    ``ejected``: by outlier detection. ``weight`` None: as configured. ``load`` None: unknown.
+    ``load_at``: monotonic seconds, which all processes of a machine share.
     """
 
     id: str
     admin: int = 0
     healthy: bool = True
+    ejected: bool = False
     weight: int | None = None
     load: tuple[float, int, int, float | None] | None = None
 
@@ -112,6 +113,13 @@ class StatsReport(Message, frozen=True, kw_only=True):
     totals: Totals
 
 
+class Suspected(Message, frozen=True, kw_only=True):
+    """An endpoint's failures in a row met the threshold of this outlier detector."""
+
+    id: str
+    detector: str
+
+
 class AccessLines(Message, frozen=True, kw_only=True):
     """Records of exchanges that ended, in order, one JSON line each."""
 
@@ -121,7 +129,7 @@ class AccessLines(Message, frozen=True, kw_only=True):
 ToWorker = (
     SnapshotUpdate | HostStates | Models | Announce | Drain | AbortAll | Cancel | RequestsQuery
 )
-ToControl = Ack | RequestsReply | CancelReply | StatsReport | AccessLines
+ToControl = Ack | RequestsReply | CancelReply | StatsReport | Suspected | AccessLines
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -20,6 +20,7 @@ from router.control.engine_client import EngineClient
 from router.control.gauges import add_discovery, add_endpoint_gauges
 from router.control.messages import SnapshotUpdate
 from router.control.models import ModelCatalog
+from router.control.outliers import OutlierWatch
 from router.control.probes import Prober
 from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
@@ -27,6 +28,7 @@ from router.control.slots import BoardFull, SlotTable
 from router.control.sockets import ReservedAddress
 from router.control.store import ConfigStore, checked
 from router.control.supervisor import Supervisor
+from router.core.health.monitor import counts_in
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
 from router.telemetry.accesslog import AccessWriter
@@ -88,11 +90,15 @@ class ControlPlane:
             self.addresses,
             access_lines=self._access_lines,
             host_states=self.roster.updates,
+            suspected=self._suspected,
             report_interval=report_interval,
         )
-        self.client = EngineClient()
         rng = rng if rng is not None else random.Random()
-        self.prober = Prober(self.client, self.roster, rng)
+        self.outliers = OutlierWatch(
+            self.roster, self.supervisor.totals, self._forget_failures, rng
+        )
+        self.client = EngineClient()
+        self.prober = Prober(self.client, self.roster, rng, self.outliers.passed_health_check)
         self.scraper = Scraper(self.client, self.roster, rng)
         self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
         self.discoverer = Discoverer(self._members_changed)
@@ -201,6 +207,7 @@ class ControlPlane:
         self._follow(snapshot)
 
     def _follow(self, snapshot: Snapshot) -> None:
+        self.outliers.reconcile(snapshot)
         self.prober.reconcile(snapshot)
         self.scraper.reconcile(snapshot)
         self.catalog.reconcile(snapshot)
@@ -242,12 +249,43 @@ class ControlPlane:
             for id_ in self.roster.expire(loop.time()):
                 self._log.info("override expired", endpoint=id_)
 
+    def _suspected(self, id_: str, detector: str) -> None:
+        self.outliers.suspected(id_, detector)
+        self.supervisor.flush()  # each millisecond is more requests into the fault
+
+    def _forget_failures(self, id_: str) -> None:
+        if (slot := self.slots.get(id_)) is not None:
+            self.board.failure_words[slot] = 0
+
     # --- what is asked of it ------------------------------------------------------------------
 
     def in_flight(self, key: str) -> int:
         """Attempts under way at an endpoint, or in a cluster, at this moment."""
         slot = self.slots.get(key)
         return 0 if slot is None else self.board.total(slot)
+
+    def outlier(self, standing: Standing) -> dict[str, Any] | None:
+        """What outlier detection holds of an endpoint, None where it is off.
+
+        ``returns_in``: seconds until an ejection is over; it ends at the next interval then.
+        """
+        known = self.outliers.record(standing)
+        slot = self.slots.get(standing.endpoint.id)
+        if known is None or slot is None:
+            return None
+        record, policy = known
+        left = 0.0
+        if record.ejected:
+            left = max(0.0, record.due(policy) - asyncio.get_running_loop().time())
+        counts = counts_in(self.board.failure_words[slot])
+        return {
+            "ejected": record.ejected,
+            "detector": None if record.detector is None else str(record.detector),
+            "returns_in": round(left, 3) if record.ejected else None,
+            "ejections": record.ejections,
+            "backoff": record.backoff,
+            "in_a_row": {str(detector): count for detector, count in counts.items()},
+        }
 
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Named conditions, whether each holds, and its state in words."""
@@ -266,7 +304,7 @@ class ControlPlane:
     def _proven(self, standing: Standing) -> bool:
         """Whether it may be used and has passed a health check, where there are any."""
         health = self.store.snapshot.clusters[standing.endpoint.cluster].health
-        return standing.usable and (health is None or standing.healthy is True)
+        return standing.up and (health is None or standing.healthy is True)
 
     @property
     def ready(self) -> bool:
@@ -277,6 +315,7 @@ class ControlPlane:
         totals = self.supervisor.totals()
         now = asyncio.get_running_loop().time()
         add_endpoint_gauges(totals, self.roster.standings.values(), self.in_flight, now)
+        self.outliers.add_to(totals)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         gauges = totals.gauges
         gauges["config_generation"] = _one(self.store.generation)
@@ -312,7 +351,7 @@ class ControlPlane:
         if self._expiry is not None:
             self._expiry.cancel()
             await asyncio.gather(self._expiry, return_exceptions=True)
-        for part in (self.discoverer, self.prober, self.scraper, self.catalog):
+        for part in (self.discoverer, self.outliers, self.prober, self.scraper, self.catalog):
             await part.close()
         await self.client.__aexit__()
         self.board.close()

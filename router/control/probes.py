@@ -7,6 +7,7 @@ alone and keeps its last verdict; its next first result decides again.
 
 import asyncio
 import random
+from collections.abc import Callable
 
 from router.control.engine_client import EngineClient, EngineUnreachable
 from router.control.roster import Roster, Standing
@@ -54,9 +55,20 @@ class Streak:
 
 
 class Prober:
-    """Probes every endpoint of the clusters that have active health checks."""
+    """Probes every endpoint of the clusters that have active health checks.
 
-    def __init__(self, client: EngineClient, roster: Roster, rng: random.Random) -> None:
+    Args:
+        passed: told of every check that an endpoint passed.
+    """
+
+    def __init__(
+        self,
+        client: EngineClient,
+        roster: Roster,
+        rng: random.Random,
+        passed: Callable[[Standing], None] | None = None,
+    ) -> None:
+        self._passed = passed
         self._client = client
         self._roster = roster
         self._rng = rng
@@ -90,6 +102,8 @@ class Prober:
                 standing.probed_at = loop.time()
                 before, healthy = standing.healthy, streak.result(error is None)
                 self._roster.set_health(standing, healthy)
+                if error is None and self._passed is not None:
+                    self._passed(standing)
                 if before is not healthy and not (before is None and healthy):
                     self._log.warning(
                         "endpoint is " + ("healthy" if healthy else "unhealthy"),

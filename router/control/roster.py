@@ -1,6 +1,7 @@
 """What control knows of each endpoint, apart from the configuration.
 
-Three sources write here: the operator (overrides), the probes (health) and the scraper (load).
+Four sources write here: the operator (overrides), the probes (health), outlier detection
+(ejections) and the scraper (load).
 Whoever must tell the workers subscribes. Overrides outlive reloads, also of a configuration that
 for a while lacks the endpoint, and may expire; all are gone when the router is restarted.
 """
@@ -33,11 +34,13 @@ class Standing:
 
     Attributes:
         healthy: last verdict of the probes; None before the first, or without probes.
+        ejected: outlier detection keeps it out of rotation.
         probe_error, scrape_error: what went wrong last time, None after a success.
         load: the engine's last report, also when it is too old to be used.
     """
 
     __slots__ = (
+        "ejected",
         "endpoint",
         "healthy",
         "load",
@@ -52,6 +55,7 @@ class Standing:
         self.endpoint = endpoint
         self.override = override
         self.healthy: bool | None = None
+        self.ejected = False
         self.probe_error: str | None = None
         self.probed_at: float | None = None
         self.load: LoadReport | None = None
@@ -67,9 +71,14 @@ class Standing:
         return self.endpoint.weight if self.override.weight is None else self.override.weight
 
     @property
+    def up(self) -> bool:
+        """Whether nobody says that it cannot serve; it may yet be ejected."""
+        return self.admin is AdminState.READY and self.healthy is not False
+
+    @property
     def usable(self) -> bool:
         """Whether it may be given new requests."""
-        return self.admin is AdminState.READY and self.healthy is not False
+        return self.up and not self.ejected
 
     def update(self) -> HostUpdate:
         load = self.load if self.load_fresh else None
@@ -77,6 +86,7 @@ class Standing:
             id=self.endpoint.id,
             admin=int(self.admin),
             healthy=self.healthy is not False,
+            ejected=self.ejected,
             weight=self.override.weight,
             load=None if load is None else (load.at, load.running, load.waiting, load.kv_usage),
         )
@@ -160,6 +170,11 @@ class Roster:
     def set_health(self, standing: Standing, healthy: bool) -> None:
         if standing.healthy is not healthy:
             standing.healthy = healthy
+            self.changed(standing)
+
+    def set_ejected(self, standing: Standing, ejected: bool) -> None:
+        if standing.ejected is not ejected:
+            standing.ejected = ejected
             self.changed(standing)
 
     def set_load(self, standing: Standing, load: LoadReport | None, fresh: bool) -> None:

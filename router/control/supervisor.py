@@ -58,6 +58,7 @@ class Supervisor:
         addresses: what the workers listen on.
         access_lines: takes access log lines of all workers.
         host_states: everything known of the endpoints, for a worker that starts.
+        suspected: told the endpoint and the detector whose threshold its failures in a row met.
         report_interval: seconds between two reports of a worker.
         module: what ``python -m`` runs as a worker.
     """
@@ -71,6 +72,7 @@ class Supervisor:
         *,
         access_lines: Callable[[bytes], None],
         host_states: Callable[[], tuple[HostUpdate, ...]],
+        suspected: Callable[[str, str], None],
         report_interval: float = 0.5,
         module: str = WORKER_MODULE,
     ) -> None:
@@ -83,6 +85,7 @@ class Supervisor:
         self._addresses = addresses
         self._access_lines = access_lines
         self._host_states = host_states
+        self._suspected = suspected
         self._report_interval = report_interval
         self._module = module
         self._snapshot: SnapshotUpdate | None = None
@@ -125,7 +128,9 @@ class Supervisor:
         """Run one worker after the other in a column, until told to stop."""
         loop = asyncio.get_running_loop()
         while True:
-            worker = WorkerProcess(column, loop.time(), self._access_lines, self._acked)
+            worker = WorkerProcess(
+                column, loop.time(), self._access_lines, self._acked, self._suspected
+            )
             try:
                 await self._spawn(worker)
             except OSError as error:  # no processes, descriptors or memory left; it may pass

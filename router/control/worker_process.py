@@ -19,6 +19,7 @@ from router.control.messages import (
     Message,
     RequestsReply,
     StatsReport,
+    Suspected,
     decode_to_control,
 )
 from router.telemetry.totals import Totals
@@ -58,6 +59,7 @@ class WorkerProcess:
         started_at: float,
         access_lines: Callable[[bytes], None],
         acked: Callable[["WorkerProcess"], None],
+        suspected: Callable[[str, str], None],
     ) -> None:
         self.column = column
         self.started_at = started_at
@@ -67,6 +69,7 @@ class WorkerProcess:
         self.totals = Totals()
         self._access_lines = access_lines
         self._on_ack = acked
+        self._suspected = suspected
         self._queries: dict[int, asyncio.Future[Any]] = {}
         self._serials = itertools.count(1)
         self._gone = asyncio.Event()
@@ -173,6 +176,8 @@ class WorkerProcess:
                 self.totals = message.totals
             case AccessLines():
                 self._access_lines(message.data)
+            case Suspected(id=id_, detector=detector):
+                self._suspected(id_, detector)
             case Ack(generation=generation, revision=revision, error=error):
                 if error is None:
                     # The first comes late, when the listeners are open; a newer may have passed it.

@@ -38,11 +38,13 @@ from router.control.messages import (
     RequestsReply,
     SnapshotUpdate,
     StatsReport,
+    Suspected,
     decode_to_worker,
 )
 from router.control.worker_process import WorkerOptions
 from router.core.director import Director
 from router.core.fleet import Fleet
+from router.core.health.outlier import Detector
 from router.core.host import LoadReport, Outcome
 from router.core.model import AdminState, EndpointId
 from router.proxy.server import ProxyServer
@@ -70,7 +72,12 @@ class Worker:
     def __init__(self, options: WorkerOptions, board: Board) -> None:
         self._options = options
         self._loop = asyncio.get_running_loop()
-        self._fleet = Fleet(WorkerColumn(board, options.column), board.affinity())
+        self._fleet = Fleet(
+            WorkerColumn(board, options.column),
+            board.affinity(),
+            board.failure_words,
+            self._suspect,
+        )
         self._buckets = board.buckets()
         self._ring = AccessRing()
         self._recorder = CountingRecorder()
@@ -184,6 +191,7 @@ class Worker:
             return
         self._fleet.set_admin(id_, AdminState(host.admin))
         self._fleet.set_health(id_, host.healthy)
+        self._fleet.set_ejected(id_, host.ejected)
         self._fleet.set_weight(id_, known.endpoint.weight if host.weight is None else host.weight)
         self._fleet.set_load(id_, None if host.load is None else LoadReport(*host.load))
 
@@ -216,6 +224,9 @@ class Worker:
 
     # --- what it reports -----------------------------------------------------------------
 
+    def _suspect(self, id_: EndpointId, detector: Detector) -> None:
+        self._channel.send(Suspected(id=id_, detector=detector))
+
     async def _report_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._options.report_interval)
@@ -235,14 +246,20 @@ class Worker:
             return totals
         in_flight: dict[Labels, float] = {}
         outcomes: dict[Labels, float] = {}
+        first_bytes: dict[Labels, float] = {}
+        first_byte_seconds: dict[Labels, float] = {}
         for host in (*self._fleet.hosts.values(), *self._fleet.leaving.values()):
             labels = (host.endpoint.cluster, host.endpoint.address)
             in_flight[labels] = host.in_flight
+            first_bytes[labels] = host.first_bytes
+            first_byte_seconds[labels] = host.first_byte_seconds
             for outcome, count in zip(Outcome, host.outcomes, strict=True):
                 if count:
                     outcomes[*labels, outcome.name.lower()] = count
         totals.gauges["endpoint_in_flight"] = in_flight
         totals.counters["endpoint_requests_total"] = outcomes
+        totals.counters["endpoint_first_bytes_total"] = first_bytes
+        totals.counters["endpoint_first_byte_seconds_total"] = first_byte_seconds
         totals.gauges["queue_depth"] = {
             (name,): self._director.places(name).queue.waiting
             for name in self._director.snapshot.clusters

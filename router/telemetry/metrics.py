@@ -94,10 +94,35 @@ CATALOGUE: tuple[Metric, ...] = (
         "Attempts that ended, by what became of them.",
         *("cluster", "endpoint", "outcome"),
     ),
+    _counter(
+        "endpoint_first_bytes_total",
+        "Streams of which a first byte came, the base of endpoint_first_byte_seconds_total.",
+        *("cluster", "endpoint"),
+    ),
+    _counter(
+        "endpoint_first_byte_seconds_total",
+        "What streams waited for their first byte, from the attempt, added up.",
+        *("cluster", "endpoint"),
+    ),
     _gauge(
         "endpoint_healthy",
         "1 if the endpoint passes its health checks (or has none), else 0.",
         *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "ejected_endpoints",
+        "Endpoints that outlier detection keeps out of rotation.",
+        "cluster",
+    ),
+    _counter(
+        "ejections_total",
+        "Endpoints found at fault, by detector; enforced: false where only logged.",
+        *("cluster", "detector", "enforced"),
+    ),
+    _counter(
+        "ejections_overflow_total",
+        "Endpoints found at fault that max_ejection_percent kept in rotation.",
+        "cluster",
     ),
     _gauge(
         "endpoint_admin_state",

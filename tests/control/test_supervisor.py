@@ -37,6 +37,7 @@ async def supervised(count: int = 1, module: str = WORKER_MODULE):
         [address],
         access_lines=lambda lines: None,
         host_states=lambda: (),
+        suspected=lambda id_, detector: None,
         report_interval=0.05,
         module=module,
     )

@@ -177,7 +177,7 @@ class TestCatalogue:
         assert list(metric.buckets) == sorted(set(metric.buckets))
         assert metric.help.endswith(".")
         allowed = {"cluster", "endpoint", "route", "model", "code", "flag"}
-        allowed |= {"outcome", "state", "result", "version"}
+        allowed |= {"outcome", "state", "result", "version", "detector", "enforced"}
         assert set(metric.labels) <= allowed
 
     def test_names_are_unique(self):

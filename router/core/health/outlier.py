@@ -94,6 +94,11 @@ class Outlier(msgspec.Struct, frozen=True, kw_only=True):
     latency: FirstByteLatency | None = None
     successful_active_health_check_uneject: bool = False
 
+    @property
+    def looks_at_rates(self) -> bool:
+        """Whether it matters what came of all attempts of an interval."""
+        return (self.success_rate or self.failure_percentage or self.latency) is not None
+
     def enforcing(self, detector: Detector) -> float:
         """Percent of this detector's findings that lead to an ejection."""
         rate, failures = self.success_rate, self.failure_percentage
