@@ -138,6 +138,32 @@ ENDPOINTS = (
         stacked=True,
     ),
     Panel(
+        "Mean wait for the first byte",
+        "s",
+        {
+            "{{endpoint}}": rate("warmpath_endpoint_first_byte_seconds_total", "endpoint")
+            + " / "
+            + rate("warmpath_endpoint_first_bytes_total", "endpoint")
+        },
+        "Of streams, from the attempt to the endpoint.",
+    ),
+    Panel(
+        "Ejected",
+        "short",
+        {"{{cluster}}": f"warmpath_ejected_endpoints{{{PICK}}}"},
+        "Endpoints that outlier detection keeps out of rotation.",
+    ),
+    Panel(
+        "Ejections",
+        "short",
+        {
+            "{{cluster}} {{detector}} enforced={{enforced}}": "sum by (cluster, detector, enforced)"
+            f" (increase(warmpath_ejections_total{{{PICK}}}[$__interval]))",
+            "{{cluster}} kept by max_ejection_percent": "sum by (cluster)"
+            f" (increase(warmpath_ejections_overflow_total{{{PICK}}}[$__interval]))",
+        },
+    ),
+    Panel(
         "Imbalance",
         "short",
         {
@@ -150,9 +176,8 @@ ENDPOINTS = (
         "Age of load reports",
         "s",
         {"{{endpoint}}": f"warmpath_load_report_age_seconds{{{PICK}}}"},
-        width=12,
     ),
-    Panel("Weight", "short", {"{{endpoint}}": f"warmpath_endpoint_weight{{{PICK}}}"}, width=12),
+    Panel("Weight", "short", {"{{endpoint}}": f"warmpath_endpoint_weight{{{PICK}}}"}),
 )
 
 ROUTER = (
