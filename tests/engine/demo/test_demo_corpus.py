@@ -90,7 +90,7 @@ def test_sums_are_right_or_refused() -> None:
 def test_hand_written_questions_do_not_occur_in_training() -> None:
     draw = Draw(21)
     drawn = {outside_message(draw) for _ in range(60_000)}
-    assert not drawn & {question for question in OUTSIDE + UNSEEN}
+    assert not drawn & set(OUTSIDE + UNSEEN)
     assert all(part and question for question, part in INSIDE)
 
 
