@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from router.config.build import build
+from router.config.discovery import DnsDiscovery
 from router.config.load import loads
 from tests.deploy.manifests import core_problems, custom_resource_problems, manifests
 from tests.deploy.test_compose import engine_command, parsed
@@ -32,15 +33,18 @@ def config_text() -> str:
     return str(find("ConfigMap", "warmpath")["data"]["router.yaml"])
 
 
-def test_the_configuration_is_valid_and_names_the_engines() -> None:
-    snapshot = build(loads(config_text(), "router.yaml", {}), 1)
+def test_the_configuration_is_valid_and_finds_the_engines() -> None:
+    config = loads(config_text(), "router.yaml", {})
+    assert build(config, 1).clusters.keys() == {"llm"}
     engines = find("StatefulSet", "warmpath-engine")
-    service = engines["spec"]["serviceName"]
-    wanted = {
-        f"warmpath-engine-{n}.{service}.warmpath.svc.cluster.local:8000"
-        for n in range(engines["spec"]["replicas"])
-    }
-    assert {endpoint.address for endpoint in snapshot.endpoints()} == wanted
+    service = find("Service", engines["spec"]["serviceName"])
+    assert service["spec"]["clusterIP"] == "None"
+    discovery = config.clusters[0].discovery
+    assert isinstance(discovery, DnsDiscovery)
+    metadata = service["metadata"]
+    assert discovery.name == f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
+    container = engines["spec"]["template"]["spec"]["containers"][0]
+    assert discovery.port == container["ports"][0]["containerPort"]
 
 
 def pod(kind: str, name: str) -> dict[str, Any]:
