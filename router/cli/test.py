@@ -52,7 +52,7 @@ def test_command(paths: tuple[Path, ...], output: str) -> None:
         click.echo(json.dumps(body, indent=2))
     else:
         _print_table(results)
-        print_findings(findings, "text")
+        print_findings(findings)
     if failed or findings:
         raise SystemExit(1)
 

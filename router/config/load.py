@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from router.config import check, references
-from router.config.document import MAX_BYTES, read
+from router.config.document import MAX_BYTES, Document, read
 from router.config.findings import ConfigError, Finding
 from router.config.schema import Config
 
@@ -83,10 +83,19 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _loads(texts: Mapping[str, str], env: Mapping[str, str]) -> Config:
+    return place(texts, env)[0]
+
+
+def place(texts: Mapping[str, str], env: Mapping[str, str]) -> tuple[Config, Document]:
+    """The configuration in texts by name, and the document that knows where everything stands.
+
+    Raises:
+        ConfigError: whatever is wrong.
+    """
     document = read(texts, env)
     config, found = check.convert(document, Config)
     if config is not None:
         found = references.problems(config)
     if found or config is None:
         raise ConfigError(document.locate(problem) for problem in found)
-    return config
+    return config, document

@@ -41,7 +41,7 @@ def test_a_ready_policy(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# yaml-language-server: $schema=./schema.json\n")
     assert "Choose this" in text, "says when to use it"
-    assert warmpath("validate", path).exit_code == 0
+    assert warmpath("validate", "--strict", path).exit_code == 0
     result = warmpath("test", path, "-o", "json")
     [report] = json.loads(result.output)["policies"]
     assert result.exit_code == 0, report
@@ -90,10 +90,12 @@ def test_validate_tells_findings_of_all_files(policy: Path, tmp_path: Path) -> N
                 "suggestion": "chat",
             }
         ],
+        "advice": [],
     }
     assert json.loads(warmpath("validate", "-o", "json", POLICIES / "canary.yaml").output) == {
         "ok": True,
         "findings": [],
+        "advice": [],
     }
 
 

@@ -1,0 +1,98 @@
+"""Every lint rule, one line of code each besides its words. The reference is made from this.
+
+A code never changes its meaning, and one that is given up is not used again.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import msgspec
+
+from router.config import lint_clusters as clusters
+from router.config import lint_process as process
+from router.config import lint_routes as routes
+from router.config.findings import Problem
+from router.config.schema import Config
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One rule. ``title``: what is found; ``fix``: what to do about it, in one line."""
+
+    code: str
+    severity: Severity
+    title: str
+    fix: str
+    check: Callable[[Config], Iterator[Problem]]
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("WP001", "warning", "route shadowed by an earlier one",
+         "Move the narrower route in front, or remove it.", routes.shadowed),
+    Rule("WP002", "error", "route that can never match",
+         "Write the condition as a request can meet it.", routes.never_matches),
+    Rule("WP003", "warning", "catch-all route that is not the last",
+         "Move the route without a match to the end.", routes.catch_all_before_others),
+    Rule("WP004", "warning", "cluster that no route goes to",
+         "Add a route to it, or remove it: it is probed and scraped for nothing.",
+         clusters.unused_cluster),
+    Rule("WP005", "info", "subset with one endpoint",
+         "Give a second endpoint the same labels, if requests must not fail with the first.",
+         routes.subset_of_one),
+    Rule("WP006", "warning", "error answers retried with one endpoint",
+         "Add an endpoint, or retry on connect-failure and reset alone.",
+         routes.status_retry_with_one_endpoint),
+    Rule("WP007", "warning", "per_try_timeout as long as the total",
+         "Shorten retry.per_try_timeout or lengthen timeouts.total.", routes.per_try_beyond_total),
+    Rule("WP008", "info", "first_byte as long as the total",
+         "Set retry.per_try_timeout, or first_byte below the total.",
+         routes.first_byte_beyond_total),
+    Rule("WP009", "info", "weight of a single destination",
+         "Remove the weight, or add the other destination.", routes.weight_of_one_arm),
+    Rule("WP010", "warning", "destination named twice",
+         "Write it once, with the sum of the weights.", routes.arm_twice),
+    Rule("WP011", "warning", "one unhealthy endpoint is panic",
+         "Lower health.panic_threshold, or add endpoints.", clusters.one_failure_is_panic),
+    Rule("WP012", "info", "first byte due sooner than a long answer",
+         "Allow 30s or more, or keep the route to embeddings and other short work.",
+         routes.short_first_byte),
+    Rule("WP013", "warning", "few places and no queue",
+         "Let some wait (circuit_breaker.max_pending), or raise max_connections.",
+         clusters.no_queue),
+    Rule("WP014", "warning", "max_requests below max_connections",
+         "Raise max_requests above max_connections.", clusters.places_never_reached),
+    Rule("WP015", "warning", "admin API reachable from elsewhere",
+         "Bind it to 127.0.0.1; to scrape, set metrics.address instead.",
+         process.admin_in_the_open),
+    Rule("WP016", "warning", "expose_decision on a public listener",
+         "Switch it off, or listen on loopback.", process.decision_in_the_open),
+    Rule("WP017", "warning", "interval shorter than the timeout",
+         "Shorten the timeout or lengthen the interval.", clusters.interval_below_timeout),
+    Rule("WP018", "warning", "streams without a limit",
+         "Set timeouts.idle (or total): engines hang without closing.", routes.endless_stream),
+    Rule("WP019", "warning", "first byte without a limit",
+         "Set timeouts.first_byte, timeouts.total or retry.per_try_timeout.", routes.endless_wait),
+    Rule("WP020", "warning", "endpoint in two clusters",
+         "Use one cluster, with labels and subsets.", clusters.shared_endpoint),
+    Rule("WP021", "warning", "no log, no metrics, no admin API",
+         "Leave at least one of access_log, metrics and admin on.", process.nobody_is_told),
+    Rule("WP022", "info", "label that no route selects by",
+         "Use it in a subset, or keep it as a note for people.", clusters.unused_labels),
+    Rule("WP023", "info", "no health checks",
+         "Set health.active: any path that answers 200 will do.", clusters.no_health_check),
+    Rule("WP024", "warning", "declared model without a route",
+         "Add a route for it, or take it off the cluster's models.",
+         clusters.model_without_a_route),
+    Rule("WP025", "info", "rate limits by the client's own word",
+         "Add a limit per address, or one for the whole route.",
+         routes.limit_by_the_clients_word),
+    Rule("WP026", "warning", "client errors retried",
+         "Retry on 5xx, 429 and failures of the connection.", routes.retried_client_errors),
+    Rule("WP027", "warning", "max_buffered below buffer_body",
+         "Raise limits.max_buffered or lower limits.buffer_body.", process.buffer_beyond_bound),
+    Rule("WP028", "warning", "clients without a time limit",
+         "Set limits.timeouts.head and body.", process.endless_clients),
+)  # fmt: skip
+"""By code. To add a rule: a function in one of the three modules, and one line here."""

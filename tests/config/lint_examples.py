@@ -1,0 +1,113 @@
+# ruff: noqa: E501
+"""For each lint rule what it finds, and the nearest thing that is good.
+
+A text is the minimal configuration with parts replaced. ``BASE`` itself gives no advice.
+"""
+
+BASE = """\
+version: 1
+listeners: [{name: api, address: "127.0.0.1:8080"}]
+clusters:
+  - name: chat
+    endpoints: ["10.0.0.1:8000", "10.0.0.2:8000"]
+  - name: spare
+    endpoints: ["10.0.0.8:8000", "10.0.0.9:8000"]
+routes:
+  - {name: first, match: {model: a}, to: chat}
+  - {name: second, match: {model: b}, to: spare}
+"""
+
+FIRST = "{name: first, match: {model: a}, to: chat}"
+SECOND = "{name: second, match: {model: b}, to: spare}"
+CHAT = '["10.0.0.1:8000", "10.0.0.2:8000"]'
+
+
+def first(more: str) -> tuple[str, str]:
+    """The first route with more fields."""
+    return FIRST, FIRST[:-1] + f", {more}}}"
+
+
+def match(conditions: str, route: str = FIRST) -> tuple[str, str]:
+    """A route's match, as a whole."""
+    start, _, rest = route.partition("match: {")
+    return route, f"{start}match: {{{conditions}}}{rest[rest.index('}') + 1 :]}"
+
+
+def chat(more: str) -> tuple[str, str]:
+    """The first cluster with more fields."""
+    return CHAT, f"{CHAT}\n    {more}"
+
+
+def top(line: str) -> tuple[str, str]:
+    return "version: 1", f"version: 1\n{line}"
+
+
+LABELLED = (
+    '[{address: "10.0.0.1:8000", labels: {v: "1"}}, {address: "10.0.0.2:8000", labels: {v: "2"}}]'
+)
+SAME_LABEL = LABELLED.replace('"2"', '"1"')
+SUBSET = (FIRST, FIRST.replace("to: chat", 'to: {cluster: chat, subset: {v: "1"}}'))
+PUBLIC = ("127.0.0.1:8080", "0.0.0.0:8080")
+ONE = (CHAT, '["10.0.0.1:8000"]')
+
+# code, the changes that give it, what stands at its place, changes near by that do not
+EXAMPLES = [
+    ("WP001", [match("model: b")], "{name: second", [match("model: c")]),
+    ("WP001", [match('model: "*"')], "{name: second", [match('model: "c*"')]),
+    ("WP001", [match("model: b, methods: [POST, GET]"), match("model: b, methods: POST", SECOND)], "{name: second",
+     [match("model: b, methods: POST"), match("model: b, methods: [POST, GET]", SECOND)]),
+    ("WP001", [match("path: {prefix: /v1/}"), match("path: /v1/embeddings", SECOND)], "{name: second",
+     [match("path: {prefix: /v1/}"), match("path: {prefix: /v}", SECOND)]),
+    ("WP001", [match("headers: {x-a: {present: true}}"), match("headers: {X-A: one}", SECOND)], "{name: second",
+     [match("headers: {x-a: one}"), match("headers: {x-a: {present: true}}", SECOND)]),
+    ("WP001", [match("path: {suffix: ings}"), match("path: {suffix: /embeddings}", SECOND)], "{name: second",
+     [match("path: {contains: emb, invert: true}"), match("path: {suffix: /embeddings}", SECOND)]),
+    ("WP001", [match('host: "*.a.com"'), match("host: x.a.com", SECOND)], "{name: second",
+     [match('host: "*.a.com"'), match("host: x.b.com", SECOND)]),
+    ("WP002", [match("path: v1/chat")], "v1/chat}, to: chat}", [match("path: /v1/chat")]),
+    ("WP002", [match("path: {prefix: '/v1/x?y='}")], "{prefix: '/v1/x?y='}}, t", [match("path: {prefix: '/v1/x'}")]),
+    ("WP002", [match("path: /v1/models")], "/v1/models}, to: chat}", [match("path: {exact: /v1/models, invert: true}")]),
+    ("WP002", [match("headers: {x-warmpath-tier: gold}")], "gold}}, to: chat}", [match("headers: {x-tier: gold}")]),
+    ("WP003", [match("")], "{name: first", [match("", SECOND)]),
+    ("WP004", [(SECOND, SECOND.replace("spare", "chat"))], "name: spare", []),
+    ("WP005", [(CHAT, LABELLED), SUBSET], '{v: "1"}}}', [(CHAT, SAME_LABEL), SUBSET]),
+    ("WP006", [ONE, first("retry: {on: 5xx}")], "{on: 5xx}}", [ONE, first("retry: {on: reset}")]),
+    ("WP006", [ONE, first("retry: {on: [reset, 503]}")], "{on: [reset, 503]}}", [ONE, first("retry: {on: 5xx, attempts: 0}")]),
+    ("WP007", [first("timeouts: {total: 60s}, retry: {per_try_timeout: 60s}")], "60s}}",
+     [first("timeouts: {total: 60s}, retry: {per_try_timeout: 30s}")]),
+    ("WP008", [first("timeouts: {total: 60s}")], "60s}}", [first("timeouts: {total: 60s, first_byte: 40s}")]),
+    ("WP009", [(FIRST, FIRST.replace("to: chat", "to: {cluster: chat, weight: 9}"))], "9}}",
+     [(FIRST, FIRST.replace("to: chat", "to: [{cluster: chat, weight: 9}, spare]"))]),
+    ("WP010", [(FIRST, FIRST.replace("to: chat", "to: [chat, spare, chat]"))], "chat]}",
+     [(FIRST, FIRST.replace("to: chat", "to: [chat, spare]"))]),
+    ("WP011", [chat("health: {panic_threshold: 60%}")], "60%}", [chat("health: {panic_threshold: 50%}")]),
+    ("WP012", [first("timeouts: {first_byte: 5s}")], "{name: first", [first("timeouts: {first_byte: 60s}")]),
+    ("WP012", [first("retry: {per_try_timeout: 5s}")], "{name: first",
+     [match("path: /v1/embeddings"), ("path: /v1/embeddings}, to: chat", "path: /v1/embeddings}, to: chat, timeouts: {first_byte: 5s}")]),
+    ("WP013", [chat("circuit_breaker: {max_pending: 0, max_connections: 8}")], "0, max_connections: 8}",
+     [chat("circuit_breaker: {max_pending: 9, max_connections: 8}")]),
+    ("WP014", [chat("circuit_breaker: {max_requests: 10}")], "10}",
+     [chat("circuit_breaker: {max_requests: 2000}")]),
+    ("WP015", [top('admin: {address: "0.0.0.0:9901", token: "${TOKEN}"}')], '"0.0.0.0:9901", token: "',
+     [top('admin: {address: "127.0.0.1:9901", token: "${TOKEN}"}')]),
+    ("WP016", [top("limits: {expose_decision: true}"), PUBLIC], "true}", [top("limits: {expose_decision: true}")]),
+    ("WP017", [chat("health: {active: {interval: 1s, timeout: 2s}}")], "1s, timeout: 2s}}",
+     [chat("health: {active: {interval: 2s, timeout: 2s}}")]),
+    ("WP017", [chat("scrape: {interval: 1s, timeout: 2s}")], "1s, timeout: 2s}", [chat("scrape: off")]),
+    ("WP018", [first("timeouts: {idle: 0}")], "0}}", [first("timeouts: {idle: 0, total: 1h}")]),
+    ("WP019", [first("timeouts: {first_byte: 0}")], "0}}",
+     [first("timeouts: {first_byte: 0}, retry: {per_try_timeout: 60s}")]),
+    ("WP020", [("10.0.0.8:8000", "10.0.0.1:8000")], '"10.0.0.1:8000", "10.0.0',
+     [("10.0.0.8:8000", "10.0.0.1:8000"), chat("models: a"), ('"10.0.0.9:8000"]', '"10.0.0.9:8000"]\n    models: b')]),
+    ("WP021", [top("admin: off\naccess_log: {path: off}")], "off}",
+     [top('admin: off\naccess_log: {path: off}\nmetrics: {address: "127.0.0.1:9090"}')]),
+    ("WP022", [(CHAT, SAME_LABEL)], 'v: "1"}}, {address: "10.', [(CHAT, SAME_LABEL), SUBSET]),
+    ("WP023", [chat("health: {active: off}")], "off}", [ONE, (ONE[1], ONE[1] + "\n    health: {active: off}")]),
+    ("WP024", [chat("models: [a, z]")], "z]", [chat("models: [a]")]),
+    ("WP025", [first("limits: [{max_tokens: 1, tokens_per_fill: 1, per: user}]")], "[{max_tokens: 1, tokens_",
+     [first("limits: [{max_tokens: 1, tokens_per_fill: 1, per: user}, {max_tokens: 9, tokens_per_fill: 9}]")]),
+    ("WP026", [first("retry: {on: [reset, 404]}")], "404]}}", [first("retry: {on: [reset, 429]}")]),
+    ("WP027", [top("limits: {max_buffered: 1KiB}")], "1KiB}",
+     [top("limits: {max_buffered: 1KiB, buffer_body: 1KiB}")]),
+    ("WP028", [top("limits: {timeouts: {body: 0}}"), PUBLIC], "0}}", [top("limits: {timeouts: {body: 0}}")]),
+]  # fmt: skip
