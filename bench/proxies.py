@@ -8,11 +8,12 @@ microseconds.  Proxies share one core, engines and load generator another.  CPU 
 of a proxy with all its threads and children between two moments, divided by the checked answers
 (or token chunks) of the same span.  The works:
 
-    idle     nothing to do but each proxy's own probes and timers
+    idle     nothing to do but each proxy's own probes and timers; this much is taken off below
     small    1000 req/s of about 500 bytes each
     prompts  100 req/s of 128 KB each
     ttft     one stream after the other on one connection, proxies in turn, against going direct
     streams  70 streams at 20 ms a token
+    crowd    500 streams at 100 ms a token, on one proxy after the other
     stalled  20 clients that ask for 14 MB each and do not read: how much the proxy grows
 
 Results go to bench/results/proxies.md and .json.
@@ -148,24 +149,34 @@ def _wait(running: list[Running]) -> list[str]:
     return [r.name for r in running if r.name not in up]
 
 
-def measure(running: list[Running], workload: str, flags: list[str]) -> dict[str, dict[str, Any]]:
-    """One load run against all of `running` at once, with CPU per proxy."""
+def measure(
+    running: list[Running], workload: str, flags: list[str], idle: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """One load run against all of `running` at once, with CPU per proxy.
+
+    Args:
+        idle: what `_idle` found; taken off, so that a fixed cost does not depend on the rate.
+    """
     command = [*pin(1), sys.executable, "-m", "bench.load", "--workload", workload, *flags]
     for one in running:
         command += ["--target", f"{one.name}=127.0.0.1:{one.port}"]
     before: dict[str, float] = {}
+    began = 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as load:
         assert load.stdout is not None
         for line in load.stdout:
             event = json.loads(line)
             now = {r.name: cpu_seconds(r.process.pid) for r in running if r.process}
             if event["event"] == "start":
-                before = now
+                before, began = now, time.monotonic()
                 continue
+            span = time.monotonic() - began
             report: dict[str, dict[str, Any]] = event["targets"]
             for one in running:
                 if one.process:
                     spent = now[one.name] - before[one.name]
+                    if idle is not None:
+                        spent -= idle[one.name]["cpu_ms_per_s"] / 1e3 * span
                     result = report[one.name]
                     units = result["chunks"] or result["requests"]
                     result["cpu_us"] = round(spent / max(1, units) * 1e6, 2)
@@ -181,14 +192,19 @@ def run(chosen: list[Peer], *, quick: bool) -> dict[str, Any]:
     with world(chosen, []) as (running, missing):
         results["missing"] = missing
         proxies = running[1:]
-        results["idle"] = _idle(proxies, 3.0)
-        results["small"] = measure(proxies, "requests", ["--rate", "1000", *span])
+        results["idle"] = idle = _idle(proxies, 5.0)
+        results["small"] = measure(proxies, "requests", ["--rate", "1000", *span], idle)
         big = ["--rate", "100", "--body", "128000", *span]
-        results["prompts"] = measure(proxies, "requests", big)
+        results["prompts"] = measure(proxies, "requests", big, idle)
         results["ttft"] = _ttft(running, rounds=2 if quick else 4)
     with world(chosen, ["--decode-step", "0.02"]) as (running, _):
         streams = ["--concurrency", "70", "--tokens", "100", *span]
-        results["streams"] = measure(running[1:], "streams", streams)
+        results["streams"] = measure(running[1:], "streams", streams, idle)
+    with world(chosen, ["--decode-step", "0.1", "--max-num-seqs", "1024"]) as (running, _):
+        crowd = ["--concurrency", "500", "--tokens", "60", *span]
+        results["crowd"] = {
+            one.name: measure([one], "streams", crowd, idle)[one.name] for one in running[1:]
+        }
     with world(chosen, ["--chunk-size", "14000"]) as (running, _):
         results["stalled"] = _stalled(running[1:], "3" if quick else "8")
     results["load_average"] = os.getloadavg()
@@ -231,12 +247,13 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
     """The report as Markdown."""
     names = [n for n in results["small"] if n in results["streams"]]
     columns = [("small", "us/request"), ("prompts", "us/128 KB prompt"), ("streams", "us/chunk")]
+    columns += [("crowd", "us/chunk, 500 streams")]
     lines = [
         "# Proxies side by side",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, CPython "
         f"{platform.python_version()}. CPU per unit of work, all proxies at the same time; "
-        "compare within this table only; idle CPU is part of it, not taken off. "
+        "compare within this table only; each proxy's idle CPU is taken off. "
         "`python -m bench.proxies` writes it.",
         "",
     ]
@@ -259,7 +276,7 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
         row.append(f"{ttft['ttft_p50_ms']:.2f} ({ttft['ttft_p50_ms'] - direct:+.2f})")
         row.append(f"{ttft['ttft_p99_ms']:.2f}")
         row.append(f"{results['streams'][name]['gaps_p99_ms']:.1f}")
-        works = ("small", "prompts", "ttft", "streams")
+        works = ("small", "prompts", "ttft", "streams", "crowd")
         row.append(str(sum(sum(results[w][name]["errors"].values()) for w in works)))
         row.append(str(results["streams"][name]["rss_mb"]))
         row.append(str(results["stalled"].get(name, {}).get("grown_mb", "-")))
