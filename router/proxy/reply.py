@@ -42,7 +42,18 @@ class Reply:
         self._decoder: ChunkedDecoder | None = None
         self.verbatim = True
         self.last = b""
-        lines = response.lines
+        self.tells_usage = response.tells_usage
+        self.keep_alive = keep_alive
+        ready = response.ready
+        if keep_alive and ready and not extra and request.http11 and request.method != b"HEAD":
+            self.head = ready + request.request_id + b"\r\n\r\n"
+        else:
+            self.head = response.start + b"\r\n".join(self._lines(request, extra))
+
+    def _lines(self, request: RequestHead, extra: list[bytes]) -> list[bytes]:
+        """What comes after the response's own lines; decides on framing and connection."""
+        response = self._response
+        lines = []
         if bodiless(request, response):
             if response.length is not None and response.status != 204:
                 lines.append(b"content-length: %d" % response.length)
@@ -54,20 +65,17 @@ class Reply:
                 self.verbatim = False
                 self.last = LAST_CHUNK
         else:
-            keep_alive = False
+            self.keep_alive = False
             if response.chunked:
                 self.verbatim = False
                 self._decoder = ChunkedDecoder()
-        self.keep_alive = keep_alive
-        if not keep_alive:
+        if not self.keep_alive:
             lines.append(b"connection: close")
         elif not request.http11:
             lines.append(b"connection: keep-alive")
-        if extra:
-            lines += extra
+        lines += extra
         lines.append(b"x-request-id: %b\r\n\r\n" % request.request_id)
-        self.head = b"\r\n".join(lines)
-        self.tells_usage = response.event_stream or response.content_type[:16] == _JSON
+        return lines
 
     def reframe(self, data: bytes) -> bytes:
         """One read of the engine's, in the client's framing."""
@@ -99,9 +107,6 @@ class Reply:
         return f"<Reply {self._response.status} verbatim={self.verbatim} keep={self.keep_alive}>"
 
 
-_JSON = b"application/json"
-
-
 def decision(exchange: Exchange) -> list[bytes]:
     """Header lines that say who serves the request, and why."""
     assert exchange.lease is not None
@@ -114,4 +119,4 @@ def decision(exchange: Exchange) -> list[bytes]:
 
 def bodiless(request: RequestHead, response: ResponseHead) -> bool:
     """Whether this response has no body, whatever its head says."""
-    return request.method == b"HEAD" or response.status in (204, 304)
+    return response.empty or request.method == b"HEAD"

@@ -1,6 +1,15 @@
-"""An engine's response head, read from lines that llhttp has already accepted."""
+"""An engine's response head, checked by llhttp and read line by line.
+
+Engines repeat their heads: within a second two of them differ in their Content-Length at most. A
+head that has been checked once is found again by its very bytes, or by its bytes without those
+digits, which are checked each time; so what is accepted does not depend on what was seen before.
+The caches are emptied when they are full.
+"""
 
 import enum
+import re
+
+import httptools
 
 from router.proxy.headers import NEVER_LISTED, OURS, names
 
@@ -12,6 +21,7 @@ class _Kind(enum.IntEnum):
     CODING = 3
     CONNECTION = 4
     TYPE = 5
+    RETRY = 6
 
 
 _KINDS = {
@@ -19,6 +29,7 @@ _KINDS = {
     b"transfer-encoding": _Kind.CODING,
     b"connection": _Kind.CONNECTION,
     b"content-type": _Kind.TYPE,
+    b"retry-after": _Kind.RETRY,
     b"keep-alive": _Kind.DROP,
     b"proxy-connection": _Kind.DROP,
     b"upgrade": _Kind.DROP,
@@ -33,58 +44,188 @@ _CACHED_LENGTH = 256
 # Engines repeat their lines too; see ``headers``.
 _lines: dict[bytes, tuple[_Kind, bytes]] = {}
 
+_CACHED_HEADS = 256
+_CACHED_HEAD_LENGTH = 2048
+_heads: dict[bytes, "ResponseHead"] = {}
+# By what is left of a head when the digits are cut out of ``_LENGTH_LINE``. llhttp accepts one
+# Content-Length per head, so there is one place at most where they can have been.
+_without_digits: dict[bytes, "ResponseHead"] = {}
+_LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})\r\n")
+
+_JSON = b"application/json"
+
 
 class ResponseHead:
-    """What is to be known of a response to pass it on.
+    """What is to be known of a response to pass it on. Shared between responses: never changed.
 
     Attributes:
-        lines: the status line and the raw lines that are passed on, without CRLF; no framing
-            among them.
+        start: the status line and the raw lines that are passed on, each with its CRLF; no
+            framing among them.
         length: Content-Length, None if there was none.
         content_type: lower case.
+        keep_alive: the engine's connection can be used again after it.
+        retry_after: it says when to come again.
         event_stream: the body is text/event-stream.
+        tells_usage: the body may end with a ``usage`` object.
+        empty: it has no body, whatever was asked for.
+        ready: ``start``, the framing and the beginning of the request id's line, as a client of
+            HTTP/1.1 gets them; empty if that depends on more than the head.
     """
 
-    __slots__ = ("chunked", "content_type", "event_stream", "length", "lines", "status")
+    __slots__ = (
+        "chunked",
+        "content_type",
+        "empty",
+        "event_stream",
+        "keep_alive",
+        "length",
+        "ready",
+        "retry_after",
+        "start",
+        "status",
+        "tells_usage",
+    )
 
-    def __init__(self, status: int, raw: bytes) -> None:
-        """Raises ValueError if the head is not fit to be passed on."""
+    def __init__(
+        self,
+        status: int,
+        start: bytes,
+        length: int | None,
+        chunked: bool,
+        content_type: bytes,
+        keep_alive: bool,
+        retry_after: bool,
+    ) -> None:
         self.status = status
-        self.length: int | None = None
-        self.chunked = False
-        self.content_type = b""
-        self.event_stream = False
-        lines = raw.split(b"\r\n")
-        first = lines[0]
-        self.lines = kept = [first if first[7] == 0x31 else b"HTTP/1.1" + first[8:]]
-        listed: list[bytes] | None = None
-        for line in lines[1:-2]:
-            kind, value = _lines.get(line) or _read_line(line)
-            if kind is _PASS:
-                kept.append(line)
-            elif kind is _LENGTH:
-                self.length = int(value)
-            elif kind is _TYPE:
-                self.content_type = value
-                self.event_stream = value.startswith(b"text/event-stream")
-                kept.append(line)
-            elif kind is _CODING:
-                if self.chunked or value != b"chunked":
-                    raise ValueError("unsupported transfer coding")
-                self.chunked = True
-            elif kind is _Kind.CONNECTION:
-                listed = (listed or []) + names(value)
-        if listed is not None:
-            self._drop_listed(listed)
+        self.start = start
+        self.length = length
+        self.chunked = chunked
+        self.content_type = content_type
+        self.keep_alive = keep_alive
+        self.retry_after = retry_after
+        self.event_stream = content_type.startswith(b"text/event-stream")
+        self.tells_usage = self.event_stream or content_type.startswith(_JSON)
+        self.empty = status in {204, 304}
+        if self.empty:
+            self.ready = b""
+        elif length is not None:
+            self.ready = b"%bcontent-length: %d\r\nx-request-id: " % (start, length)
+        elif chunked:
+            self.ready = start + b"transfer-encoding: chunked\r\nx-request-id: "
+        else:
+            self.ready = b""
 
-    def _drop_listed(self, listed: list[bytes]) -> None:
-        gone = set(listed) - NEVER_LISTED
-        kept = (line for line in self.lines[1:] if line.partition(b":")[0].lower() not in gone)
-        self.lines = [self.lines[0], *kept]
+    def with_length(self, length: int) -> "ResponseHead":
+        """The same head with another Content-Length."""
+        return ResponseHead(
+            self.status,
+            self.start,
+            length,
+            self.chunked,
+            self.content_type,
+            self.keep_alive,
+            self.retry_after,
+        )
 
     def __repr__(self) -> str:
         framing = "chunked" if self.chunked else self.length
         return f"<ResponseHead {self.status} {framing} {self.content_type.decode('latin-1')}>"
+
+
+def read_head(raw: bytes) -> ResponseHead:
+    """The head whose bytes are ``raw``, with the empty line that ends it.
+
+    Raises:
+        ValueError: if it is no head of an HTTP/1 response that can be passed on.
+    """
+    head = _heads.get(raw)
+    if head is not None:
+        return head
+    digits = _LENGTH_LINE.search(raw)
+    rest = b""
+    if digits is not None:
+        rest = raw[: digits.start(1)] + raw[digits.end(1) :]
+        head = _without_digits.get(rest)
+        if head is not None:
+            head = head.with_length(int(digits[1]))
+    if head is None:
+        head = _check(raw)
+    if len(raw) <= _CACHED_HEAD_LENGTH:
+        if len(_heads) >= _CACHED_HEADS:
+            _heads.clear()
+        _heads[raw] = head
+        if rest:
+            if len(_without_digits) >= _CACHED_HEADS:
+                _without_digits.clear()
+            _without_digits[rest] = head
+    return head
+
+
+class _Checker:
+    """Notes whether llhttp took a head for a whole one, and what it says of the connection."""
+
+    __slots__ = ("keep_alive", "parser")
+
+    def __init__(self) -> None:
+        self.keep_alive: bool | None = None
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+
+    def on_headers_complete(self) -> None:
+        assert self.parser is not None
+        self.keep_alive = self.parser.should_keep_alive()
+
+
+def _check(raw: bytes) -> ResponseHead:
+    if not raw.startswith(b"HTTP/1."):
+        raise ValueError("not HTTP/1")
+    checker = _Checker()
+    parser, failure = checker.parser, None
+    assert parser is not None
+    try:
+        parser.feed_data(raw)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        failure = error
+    checker.parser = None  # it holds our method: a cycle
+    if failure is not None or checker.keep_alive is None:
+        raise ValueError("not a response head") from failure
+    status = parser.get_status_code()
+    if status == 101:
+        raise ValueError("another protocol")
+    return _read_lines(status, raw, checker.keep_alive)
+
+
+def _read_lines(status: int, raw: bytes, keep_alive: bool) -> ResponseHead:
+    length: int | None = None
+    chunked = retry_after = False
+    content_type = b""
+    lines = raw.split(b"\r\n")
+    first = lines[0]
+    kept = [first if first[7] == 0x31 else b"HTTP/1.1" + first[8:]]
+    listed: list[bytes] = []
+    for line in lines[1:-2]:
+        kind, value = _lines.get(line) or _read_line(line)
+        if kind is _PASS:
+            kept.append(line)
+        elif kind is _LENGTH:
+            length = int(value)
+        elif kind is _TYPE:
+            content_type = value
+            kept.append(line)
+        elif kind is _Kind.RETRY:
+            retry_after = True
+            kept.append(line)
+        elif kind is _CODING:
+            if chunked or value != b"chunked":
+                raise ValueError("unsupported transfer coding")
+            chunked = True
+        elif kind is _Kind.CONNECTION:
+            listed += names(value)
+    gone = set(listed) - NEVER_LISTED
+    if gone:
+        kept[1:] = [line for line in kept[1:] if line.partition(b":")[0].lower() not in gone]
+    kept.append(b"")
+    start = b"\r\n".join(kept)
+    return ResponseHead(status, start, length, chunked, content_type, keep_alive, retry_after)
 
 
 def _read_line(line: bytes) -> tuple[_Kind, bytes]:

@@ -1,7 +1,8 @@
 """One connection to an engine, for one exchange at a time.
 
-Every byte of a response goes through llhttp, which checks its framing and finds its end, without
-handing the body back: the very bytes object that was read is written to the client.
+llhttp checks each head (see ``response_head``) and each chunked body, whose end it finds without
+handing the data back: the very bytes object that was read is written to the client. A body with a
+length is counted.
 
 A kept connection may be closed by the engine just as a request is being sent. If nothing of a
 response has come on a *reused* connection, the engine has not taken the request, and it is sent
@@ -19,7 +20,7 @@ from router.core.model import Endpoint
 from router.proxy.chunked import LAST_CHUNK
 from router.proxy.pool import IDLE_TIMEOUT, Pool
 from router.proxy.reply import bodiless
-from router.proxy.response_head import ResponseHead
+from router.proxy.response_head import read_head
 from router.proxy.timers import NEVER, Timed
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from router.proxy.server import ProxyServer
 
 MAX_RESPONSE_HEAD = 64 * 1024
+# Puts a parser, which always begins with a head, at the beginning of a chunked body.
+_CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Upstream(asyncio.Protocol, Timed):
@@ -155,8 +158,6 @@ class Upstream(asyncio.Protocol, Timed):
         self.heard = self.complete = self.until_close = self._in_body = False
         self._left = -1
         self._buffer = b""
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
         if len(buffers) == 1:
             self.transport.write(buffers[0])
         else:
@@ -221,21 +222,24 @@ class Upstream(asyncio.Protocol, Timed):
 
     def _accept(self, data: bytes) -> bool:
         """Whether ``data`` goes on with the response as its framing demands."""
-        if self.until_close:
-            return True
-        assert self._parser is not None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            return False
-        if self._left >= 0:
-            self._left -= len(data)
-            return self._left >= 0
+        left = self._left
+        if left >= 0:
+            self._left = left = left - len(data)
+            if left <= 0:
+                self.complete = True
+                return left == 0
+        elif not self.until_close:
+            assert self._parser is not None
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserError:
+                return False
         return True
 
     def _read_head(self, data: bytes) -> None:
         """Take the head, after any interim ones, and what is there of the body."""
-        assert self._parser is not None and self.relay is not None
+        relay = self.relay
+        assert relay is not None
         while True:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
@@ -243,58 +247,46 @@ class Upstream(asyncio.Protocol, Timed):
                 if len(data) > MAX_RESPONSE_HEAD:
                     self._broken()
                 return
-            raw = data[:end]
-            data = data[end:]
-            head = self._parse_head(raw)
-            if head is None:
+            try:
+                head = read_head(data[:end])
+            except ValueError:
                 self._broken()
                 return
+            data = data[end:]
             if head.status >= 200:
                 break
-            self.complete = False
-        without_body = bodiless(self.relay.head, head)
-        if without_body:
+        self._buffer = b""
+        self._keep_alive = head.keep_alive
+        if bodiless(relay.head, head):
             self._left = 0
-            if not self.complete:  # llhttp does not know that the request was HEAD
-                self._keep_alive = self._parser.should_keep_alive()
-                self._parser = None
-                self.complete = True
-        elif head.chunked:
-            self._left = -1
         elif head.length is not None:
             self._left = head.length
+        elif head.chunked:
+            self._begin_chunks()
         else:
             self.until_close = True
-        self._buffer = b""
         self._in_body = True
-        if data and (without_body or not self._accept(data)):
+        if not self._left:
+            self.complete = True
+        if data and not self._accept(data):
             self._broken()
             return
-        self.relay.response_began(self, head, data)
+        relay.response_began(self, head, data)
         if self.complete and self.relay is not None:
             self._end(data)
 
-    def _parse_head(self, raw: bytes) -> ResponseHead | None:
-        """None if it is no head of an HTTP/1 response that can be passed on."""
+    def _begin_chunks(self) -> None:
         parser = self._parser
-        assert parser is not None
-        if not raw.startswith(b"HTTP/1."):
-            return None
-        try:
-            parser.feed_data(raw)
-            head = ResponseHead(parser.get_status_code(), raw)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError):
-            return None
-        return None if head.status == 101 else head
+        if parser is None:
+            self._parser = parser = httptools.HttpResponseParser(self)
+        parser.feed_data(_CHUNKS)
 
     def on_message_complete(self) -> None:
-        assert self._parser is not None
         self.complete = True
-        self._keep_alive = self._parser.should_keep_alive()
 
     def on_message_begin(self) -> None:
         # A second message in the same read: the body was longer than its framing said.
-        if self.complete and self._in_body:
+        if self.complete:
             raise ValueError("data after the response")
 
     def _broken(self) -> None:
