@@ -144,12 +144,13 @@ def _cluster(spec: ClusterSpec) -> Cluster:
 
 def _endpoint(cluster: str, spec: EndpointSpec) -> Endpoint:
     return Endpoint(
-        id=EndpointId(f"{cluster}/{spec.address}"),
+        id=EndpointId(f"{cluster}/{spec.address}" + (f"#{spec.uid}" if spec.uid else "")),
         cluster=cluster,
         host=spec.address.host,
         port=spec.address.port,
         weight=spec.weight,
         labels=spec.labels,
+        draining=spec.drain,
     )
 
 

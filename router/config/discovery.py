@@ -18,6 +18,8 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 HostName = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?$")
 ]
+KubernetesName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+ServerUrl = Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]{1,1000}$")]
 
 
 class DiscoverySpec(Section, frozen=True, kw_only=True, tag_field="type"):
@@ -80,6 +82,44 @@ class DnsDiscovery(DiscoverySpec, frozen=True, kw_only=True, tag="dns"):
             yield "type", "needs the package aiodns: pip install 'warmpath[dns]'"
 
 
+class KubernetesDiscovery(DiscoverySpec, frozen=True, kw_only=True, tag="kubernetes"):
+    """The pods behind a Kubernetes service, from its EndpointSlices.
+
+    Endpoints have the labels `zone`, `node` and `pod`. In a pod the service account is used, which
+    needs `list` and `watch` of `endpointslices` in `discovery.k8s.io`; elsewhere give `server`.
+    """
+
+    service: Annotated[KubernetesName, doc("The service's name.")]
+    namespace: Annotated[
+        KubernetesName | None, doc("Its namespace; the router's own if not given.")
+    ] = None
+    port: Annotated[
+        Port | KubernetesName | None,
+        doc("Name or number of the pods' port; not needed where there is one only."),
+    ] = None
+    server: Annotated[
+        ServerUrl | None,
+        doc("The API server; that of the cluster the router runs in if not given."),
+    ] = None
+    token_file: Annotated[
+        Text | None, doc("File with a bearer token, read for each request; not for http://.")
+    ] = None
+    ca_file: Annotated[
+        Text | None, doc("Certificates that the API server's must be signed by.")
+    ] = None
+    watch_timeout: Annotated[
+        Interval, doc("A watch is begun anew after so long; a dead one is noticed 15s later.")
+    ] = Interval(60)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        if self.server is not None and self.namespace is None:
+            yield "server", "outside a cluster a namespace is needed too"
+        if self.token_file is not None and (self.server or "").startswith("http://"):
+            yield "token_file", "a token is not sent without TLS: the server must be https://"
+        if self.watch_timeout < 1:
+            yield "watch_timeout", "must be at least 1s"
+
+
 def _numeric(address: Address) -> bool:
     try:
         ipaddress.ip_address(address.host)
@@ -88,5 +128,5 @@ def _numeric(address: Address) -> bool:
     return True
 
 
-SPECS = (FileDiscovery, DnsDiscovery)
+SPECS = (FileDiscovery, DnsDiscovery, KubernetesDiscovery)
 """All sources that a configuration may name."""

@@ -121,6 +121,11 @@ class EndpointSpec(Section, frozen=True, kw_only=True):
     labels: Annotated[
         dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], doc("What subsets select by.")
     ] = {}
+    drain: Annotated[bool, doc("It takes no new request, and finishes those it has.")] = False
+    uid: Annotated[
+        Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None,
+        doc("Who it is: another uid at a known address is a new endpoint that learns anew."),
+    ] = None
 
 
 class ActiveHealth(Section, frozen=True, kw_only=True):

@@ -64,7 +64,9 @@ class Standing:
 
     @property
     def admin(self) -> AdminState:
-        return AdminState.READY if self.override.state is None else self.override.state
+        if self.override.state is not None:
+            return self.override.state
+        return AdminState.DRAIN if self.endpoint.draining else AdminState.READY
 
     @property
     def weight(self) -> int:

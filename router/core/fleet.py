@@ -97,6 +97,7 @@ class Fleet:
             host = known.pop(endpoint.id, None)
             if host is None:
                 host = HostState(endpoint, self.slot(endpoint.id, slots), self.shared)
+                host.admin = AdminState.DRAIN if endpoint.draining else AdminState.READY
             elif host.endpoint != endpoint:
                 if host.weight == host.endpoint.weight:  # not overridden by an operator
                     host.weight = endpoint.weight

@@ -7,7 +7,8 @@ from typing import Literal, NewType
 import msgspec
 
 EndpointId = NewType("EndpointId", str)
-"""``cluster/host:port``: one address in two clusters is two endpoints, as in Envoy."""
+"""``cluster/host:port``: one address in two clusters is two endpoints, as in Envoy. Where the
+source of an endpoint knows who it is, ``#uid`` follows: an address may pass to another pod."""
 
 Role = Literal["prefill", "decode", "both"]
 
@@ -27,7 +28,10 @@ class Locality(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine replica. ``weight`` is relative within its cluster, at least 1."""
+    """One engine replica. ``weight`` is relative within its cluster, at least 1.
+
+    ``draining``: it takes no new request, and finishes those it has.
+    """
 
     id: EndpointId
     cluster: str
@@ -38,6 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     locality: Locality = Locality()
     priority: int = 0
     role: Role = "both"
+    draining: bool = False
 
     address: str = ""
     """``host:port``, IPv6 in brackets; made from the two."""

@@ -54,6 +54,8 @@ def test_the_schema_takes_what_the_loader_takes(text: str) -> None:
 BEYOND = ("no cluster", "no endpoint", "duplicate", "taken", "token", "not a regular", "together")
 BEYOND += (
     "longer",
+    "needed too",
+    "at least 1s",
     "no condition",
     "no status",
     "stale",

@@ -1,10 +1,14 @@
 """``warmpath serve`` whose endpoints, or whose configuration, change while it runs."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest_asyncio
 
+from engine.emulator.server import Emulator
+from tests.control.discovery.api_server import ApiServer, api_server
+from tests.control.discovery.api_server import endpoint as pod
 from tests.processes.router_process import (
     SLOW,
     RouterProcess,
@@ -223,3 +227,67 @@ async def has(router: RouterProcess, field: str) -> bool:
 
 async def current(router: RouterProcess) -> bool:
     return (await discovery(router))["state"] == "current"
+
+
+async def test_a_drained_and_a_renewed_endpoint(engines, tmp_path):
+    a, b = engines
+    path = tmp_path / "engines.yaml"
+    listed(path, f"{{address: '{a.address}', uid: one}}", b.address)
+    async with serving(tmp_path, discovering(path, workers=1)) as router:
+        await until(lambda: ready(router))
+        assert (await router.endpoints())[a.address]["id"] == f"demo/{a.address}#one"
+        await router.ask("PATCH", f"/clusters/demo/endpoints/{a.address}", {"weight": 7})
+        listed(path, f"{{address: '{a.address}', uid: one, drain: true}}", b.address)
+        await until(lambda: state(router, a.address, "drain"))
+        assert {await router.served_by() for _ in range(4)} == {"b"}
+        assert (await router.endpoints())[a.address]["weight"] == 7
+        listed(path, f"{{address: '{a.address}', uid: two}}", b.address)
+        await until(lambda: state(router, a.address, "ready"))
+        shown = (await router.endpoints())[a.address]
+        assert (shown["id"], shown["weight"]) == (f"demo/{a.address}#two", 1), "it learns anew"
+        assert {await router.served_by() for _ in range(4)} == {"a", "b"}
+
+
+async def test_a_kubernetes_service_is_followed_under_load(engines, tmp_path):
+    """A rolling restart: a new pod, the old one ends while it still serves, then is gone."""
+    a, b = engines
+    async with api_server() as kubernetes:
+        put = partial(put_pod, kubernetes)
+        put("slice-a", a, "pod-a")
+        text = configuration("127.0.0.1:1", workers=2).replace(
+            "    endpoints:\n      - 127.0.0.1:1\n",
+            "    discovery: {type: kubernetes, service: engines, namespace: llm,"
+            f' server: "{kubernetes.url}"}}\n',
+        )
+        async with serving(tmp_path, text) as router:
+            await until(lambda: ready(router))
+            load = Load(router)
+            await load.more_from("a")
+            put("slice-b", b, "pod-b")
+            await until(lambda: members(router, a.address, b.address))
+            await load.more_from("b")
+            put("slice-a", a, "pod-a", ready=False, serving=True, terminating=True)
+            await until(lambda: state(router, a.address, "drain"))
+            await kubernetes.cut()
+            kubernetes.delete("slice-a")
+            await until(lambda: members(router, b.address))
+            await load.more_from("b")
+            kubernetes.status = 503
+            await kubernetes.cut()
+            await until(lambda: has(router, "error"))
+            await load.more_from("b")
+            kubernetes.status = 0
+            await until(lambda: current(router))
+            await load.end()
+            shown = (await router.endpoints())[b.address]
+            assert shown["labels"] == {"zone": "zone-a", "node": "node-1", "pod": "pod-pod-b"}
+
+
+def put_pod(server: ApiServer, name: str, engine: Emulator, uid: str, **conditions: bool) -> None:
+    host, port = engine.address.rsplit(":", 1)
+    server.put(name, pod(host, uid, **conditions), port=int(port))
+
+
+async def state(router: RouterProcess, address: str, wanted: str) -> bool:
+    found = (await router.endpoints()).get(address)
+    return found is not None and found["state"] == wanted

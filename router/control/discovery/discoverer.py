@@ -201,6 +201,7 @@ class Discoverer:
             endpoints=len(membership.known),
             added=added[:MAX_TOLD],
             removed=removed[:MAX_TOLD],
+            draining=sum(1 for endpoint in membership.known if endpoint.drain),
         )
         if self._telling is None:
             loop = asyncio.get_running_loop()

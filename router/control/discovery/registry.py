@@ -8,8 +8,9 @@ from router.config.discovery import DiscoverySpec
 from router.control.discovery.answer import Source
 from router.control.discovery.dns import DnsSource
 from router.control.discovery.file import FileSource
+from router.control.discovery.kubernetes import KubernetesSource
 
-REGISTRY: tuple[Any, ...] = (FileSource, DnsSource)
+REGISTRY: tuple[Any, ...] = (FileSource, DnsSource, KubernetesSource)
 
 _BY_SPEC: dict[type[DiscoverySpec], Callable[[Any], Source]] = {
     source.Spec: source for source in REGISTRY
