@@ -100,6 +100,7 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
             id_: Known(
                 admin=standing.admin,
                 healthy=standing.healthy is not False,
+                ejected=standing.ejected,
                 weight=standing.override.weight,
                 load=standing.load,
                 load_fresh=standing.load_fresh,

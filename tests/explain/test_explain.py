@@ -2,6 +2,7 @@
 """Explanations: true to what serving does, and dry."""
 
 import copy
+import os
 import random
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from router.config.build import build
 from router.config.load import loads
+from router.control.board import Board, create_file
 from router.core.balancers import REGISTRY
 from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director
@@ -262,6 +264,61 @@ def test_conversations_are_read_and_not_moved() -> None:
     assert len(seen.attempts) > 1, "the retries moved it, but only here"
     explain(policy, request(policy, prompt="a new one"), random.Random(1), world)
     assert table._words == before
+
+
+def test_the_board_of_a_machine_is_not_touched() -> None:
+    fd = create_file(16, 2, 64)
+    board = Board(fd, 16, 2, 64)
+    try:
+        policy = chat_only(
+            "{type: prefix_hash}", extra="limits: [{max_tokens: 5, tokens_per_fill: 1}]"
+        )
+        asked = request(policy, prompt="hello")
+        [limit] = policy.routes.routes[2].limits
+        key = limit.key(asked)
+        assert key is not None and asked.prefix_hash is not None
+        board.buckets().take(key, limit.bucket, 3.0, 1.0)
+        board.affinity().put(asked.prefix_hash, SLOTS[IDS[1]])
+        board.cells[SLOTS[IDS[1]] * 2 + 1] = 4
+        world = World(
+            now=1.5,
+            in_flight={key: board.total(slot) for key, slot in SLOTS.items()},
+            slots=SLOTS,
+            affinity=board.affinity(),
+            level=board.buckets().level,
+        )
+        before = os.pread(fd, Board.size(16, 2, 64), 0)
+        seen = explain(policy, asked, random.Random(1), world)
+        assert os.pread(fd, Board.size(16, 2, 64), 0) == before
+        assert seen.admission is not None
+        assert seen.admission.limits[0].remaining == pytest.approx(2.5), "it was read"
+        assert seen.candidates[1].in_flight == 4
+        assert seen.attempts[0].reason == "moved, endpoint over bound"
+    finally:
+        os.close(fd)
+
+
+SCORES = {
+    "least_request": ("selection", "dynamic_weight"),
+    "prefix_hash": ("remembered", "bound"),
+    "round_robin": ("turn", "share"),
+    "peak_ewma": ("selection", "cost"),
+    "ring_hash": ("key", "order"),
+    "maglev": ("entry", "entries"),
+    "random": (None, None),
+}
+
+
+@pytest.mark.parametrize(("kind", "says"), SCORES.items())
+def test_what_a_balancer_says(kind: str, says: tuple[str | None, str | None]) -> None:
+    seen = told(chat_only(f"{{type: {kind}}}"), prompt="hello")
+    note, column = says
+    assert seen.balancer is not None and seen.balancer.type == kind
+    assert note is None or note in seen.balancer.notes
+    assert all((column in c.scores) is (column is not None) for c in seen.candidates)
+    if column == "order":
+        first = next(c.endpoint for c in seen.candidates if c.scores["order"] == 1)
+        assert seen.attempts[0].endpoint == first
 
 
 @pytest.mark.parametrize("kind", BALANCERS)
