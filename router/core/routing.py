@@ -90,6 +90,11 @@ class Matcher(msgspec.Struct, frozen=True, kw_only=True):
         return model is not None and (self.model == model or fnmatch.fnmatchcase(model, self.model))
 
     @property
+    def model_decides(self) -> bool:
+        """Whether a request of the model named here, if one is, always matches."""
+        return self == Matcher(model=self.exact_model)
+
+    @property
     def exact_model(self) -> str | None:
         """The one model this matcher takes, or None if it takes several or any."""
         if self.model is None or any(char in self.model for char in "*?["):
@@ -154,7 +159,7 @@ class RouteTable:
         routes: in order of precedence.
     """
 
-    __slots__ = ("_any_model", "_by_model", "routes")
+    __slots__ = ("_any_model", "_by_model", "_certain", "_certain_default", "routes")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
@@ -163,9 +168,19 @@ class RouteTable:
         self._by_model: Mapping[str | None, tuple[Route, ...]] = {
             name: tuple(r for r in routes if r.match.exact_model in (None, name)) for name in names
         }
+        # Where the first candidate asks for nothing but the model there is nothing to compare.
+        self._certain = {
+            name: found[0] if found[0].match.model_decides else None
+            for name, found in self._by_model.items()
+        }
+        first = self._any_model[0] if self._any_model else None
+        self._certain_default = first if first is not None and first.match == Matcher() else None
 
     def match(self, request: LlmRequest) -> Route | None:
         """The first route that takes the request, or None."""
+        certain = self._certain.get(request.model, self._certain_default)
+        if certain is not None:
+            return certain
         for route in self._by_model.get(request.model, self._any_model):
             if route.match.matches(request):
                 return route
