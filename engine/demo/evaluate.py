@@ -69,7 +69,7 @@ class Answerer:
         return out
 
 
-def right(task: str, wanted: str, got: str) -> bool:
+def right(task: str, asked: str, wanted: str, got: str) -> bool:
     """Whether an answer counts as right for that task."""
     if task == "outside" or wanted.startswith(DECLINE):
         return got.startswith(DECLINE)
@@ -77,15 +77,21 @@ def right(task: str, wanted: str, got: str) -> bool:
         return got in JOKES
     if task == "story":
         hero = wanted.partition(" called ")[0].rpartition(" ")[2]
-        return got.startswith("Once upon a time") and hero in got and got.endswith(".")
+        return (
+            got.startswith("Once upon a time")
+            and (hero in got or hero not in asked.lower())
+            and got.endswith(".")
+        )
     return got == wanted
 
 
-def by_task(answerer: Answerer, tasks: Sequence[str], each: int, turns: int | None) -> list[Row]:
+def by_task(
+    answerer: Answerer, tasks: Sequence[str], each: int, turns: int | None, kept_back: bool
+) -> list[Row]:
     """Rows (task, right, asked, misses) over `each` fresh conversations per task."""
     rows = []
     for task in tasks:
-        draw = Draw(EVALUATION_SEED, kept_back=True)
+        draw = Draw(EVALUATION_SEED, kept_back=kept_back)
         made = [conversation(draw, only=task, turns=turns) for _ in range(each)]
         chats = [m.messages[:-1] for m in made]
         wanted = [m.messages[-1].content for m in made]
@@ -93,7 +99,7 @@ def by_task(answerer: Answerer, tasks: Sequence[str], each: int, turns: int | No
         misses = [
             f"{chat[-1].content!r} -> {g!r} (wanted {w!r})"
             for chat, w, g in zip(chats, wanted, got, strict=True)
-            if not right(task, w, g)
+            if not right(task, chat[-1].content, w, g)
         ]
         rows.append((task, each - len(misses), each, misses))
     return rows
@@ -128,6 +134,9 @@ def main() -> None:
     parser.add_argument(
         "--misses", type=int, default=0, help="wrong answers to show per row (default 0)"
     )
+    parser.add_argument(
+        "--trained", dest="kept_back", action="store_false", help="draw from trained phrasings"
+    )
     parser.add_argument("--task", action="append", choices=list(MAKERS), help="default: all")
     parser.add_argument(
         "--only-by-hand", action="store_true", help="only the hand-written questions"
@@ -137,7 +146,9 @@ def main() -> None:
     answerer = Answerer(options.checkpoint)
     rows = by_hand(answerer)
     if not options.only_by_hand:
-        rows += by_task(answerer, options.task or list(MAKERS), options.each, options.turns)
+        rows += by_task(
+            answerer, options.task or list(MAKERS), options.each, options.turns, options.kept_back
+        )
     print("| what | right | of | % |\n|---|---|---|---|")
     for title, good, of, misses in rows:
         print(f"| {title} | {good} | {of} | {good / of:.0%} |")
