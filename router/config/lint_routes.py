@@ -226,6 +226,12 @@ def _takes_generation(match: Match) -> bool:
 
 def _covers(wide: Match, narrow: Match) -> bool:
     """Certainly so; a no may be an "I cannot tell" (two regular expressions)."""
+    others = set(Match.__struct_fields__) - {"methods", "model", "host", "path", "headers"}
+    if any(
+        getattr(wide, name) not in (getattr(Match(), name), getattr(narrow, name))
+        for name in others
+    ):
+        return False
     if wide.methods and not (narrow.methods and set(narrow.methods) <= set(wide.methods)):
         return False
     if not _glob_covers(wide.model, narrow.model) or not _glob_covers(wide.host, narrow.host):

@@ -11,6 +11,7 @@ from router.core.errors import BadRequest
 from router.core.explanation import Description, OwnAnswer
 from router.core.listener import ListenerLimits
 from router.core.model import LlmRequest
+from router.proxy.downstream import too_large
 from router.proxy.headers import parse_request
 from router.proxy.paths import Body, look_up
 from router.proxy.peek import described, peek
@@ -38,6 +39,8 @@ def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
     kind = look_up(head.path, head.method)
     if kind in (Body.MODELS, Body.HEALTH):
         raise OwnAnswer(head.path)
+    if len(body) > limits.max_body:
+        raise too_large(limits.max_body)
     seen = peek([body], len(body), kind, head)
     return described(head, seen, words.client, len(body))
 

@@ -355,3 +355,6 @@ def test_words_and_bytes_are_read_by_the_proxy() -> None:
         request(policy, path="/v1/models", method="GET")
     with pytest.raises(RouterError, match="a body names its own model"):
         request(policy, model="a", body=body)
+    with pytest.raises(RouterError, match="larger than max_body") as caught:
+        request(policy, model=None, body=b" " * (policy.limits.max_body + 1))
+    assert caught.value.status == 413
