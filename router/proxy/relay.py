@@ -290,7 +290,7 @@ class Relay:
         exchange, downstream = self.exchange, self.downstream
         assert exchange is not None and exchange.route is not None
         now = self._server.clock()
-        self.feed(events.Head(head.status), now)
+        self.feed(events.Head(head.status, retry_after=head.retry_after), now)
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
         self._let_go()

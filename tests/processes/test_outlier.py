@@ -114,6 +114,24 @@ async def test_streams_cut_short_are_failures_though_their_status_was_200(tmp_pa
             assert (await router.endpoints())[a.address]["outlier"] is None
 
 
+async def test_an_engine_that_says_when_to_come_again_is_full_not_broken(tmp_path):
+    async with emulator("a") as a, emulator("b") as b:
+        a.add_fault("status=503;retry_after=1")
+        policy = "{consecutive_5xx: 2, consecutive_gateway_failure: 2}"
+        text = watched(a.address, b.address, outlier=policy, workers=1)
+        async with serving(tmp_path, text) as router:
+            answers = [await ask(router) for _ in range(12)]
+            assert answers.count(503) == 6
+            await until(lambda: pushed_back(router, a.address, 6))
+            seen = (await router.endpoints())[a.address]["outlier"]
+            assert not seen["ejected"]
+            assert set(seen["in_a_row"].values()) == {0}
+            # The same without the word is a fault.
+            a.faults.clear()
+            a.add_fault("status=503")
+            await until(lambda: asked_until_ejected(router))
+
+
 async def test_nobody_there_to_connect_to(tmp_path):
     """Found by failing requests where health checks are off; clients see none of it."""
     async with emulator("a") as a, emulator("b") as b:
@@ -127,6 +145,16 @@ async def test_nobody_there_to_connect_to(tmp_path):
             await until(lambda: told(router))
             assert told(router)[0] == ("eject", f"demo/{a.address}", "consecutive_5xx", True, 1)
             await until(lambda: served_by(router, "a"))
+
+
+async def pushed_back(router, address: str, count: int) -> bool:
+    outcomes = (await router.endpoints())[address]["outcomes"]
+    return outcomes.get("pushed_back") == count
+
+
+async def asked_until_ejected(router) -> bool:
+    await ask(router)
+    return bool(await ejected(router))
 
 
 async def back(router) -> bool:
