@@ -1,6 +1,7 @@
 """Control's side of outlier detection: reports in, host states, log lines and metrics out."""
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator
 
@@ -9,9 +10,12 @@ import structlog
 
 from router.config.build import build
 from router.config.load import loads
+from router.control.board import Board, create_file
 from router.control.outliers import OutlierWatch
 from router.control.roster import Roster
-from router.core.health.outlier import Detector
+from router.core.admission.token_bucket import BucketSpec
+from router.core.health.monitor import FailureMonitor
+from router.core.health.outlier import Detector, Outlier
 from router.core.model import EndpointId
 from router.core.snapshot import Snapshot
 from router.telemetry.totals import Totals
@@ -230,3 +234,33 @@ async def test_the_configuration_reaches_the_core():
     assert policy.failure_percentage.threshold == 40
     assert (policy.latency.factor, policy.latency.minimum) == (2, 0.25)
     assert EndpointId("c/10.0.0.1:80") in {e.id for e in snapshot.endpoints()}
+
+
+def test_all_workers_count_in_the_same_words():
+    """And those are nobody else's: neither in-flight counts, nor conversations, nor buckets."""
+    fd = create_file(8, 3, 64)
+    board, other = Board(fd, 8, 3, 64), Board(fd, 8, 3, 64)
+    found: list[tuple[str, Detector]] = []
+    monitors = [
+        FailureMonitor(EndpointId("c/h:80"), 7, words, Outlier(), lambda i, d: found.append((i, d)))
+        for words in (board.failure_words, other.failure_words)
+    ]
+    for monitor in [*monitors, *monitors]:
+        monitor.answered(500)
+    assert found == []
+    for word in (*board.failure_words[:7], *board.cells, *board.affinity_words):
+        assert word == 0
+    for index in range(len(board.cells)):
+        board.cells[index] = -1
+    for index in range(64):
+        board.affinity_words[index] = 2**64 - 1
+    buckets = board.buckets()
+    for key in range(1, 50_000, 7):  # more than there is room for
+        buckets.take(key, BucketSpec(capacity=10.0, fill_rate=10.0), 1.0, 1.0)
+    assert list(other.failure_words) == [0] * 7 + [4]
+    monitors[1].answered(500)
+    assert found == [("c/h:80", Detector.CONSECUTIVE_5XX)]
+    del buckets, monitors, monitor
+    board.close()
+    other.close()
+    os.close(fd)
