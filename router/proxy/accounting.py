@@ -1,8 +1,10 @@
 """What is reported of an exchange when it is over."""
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 from router.core.exchange import Exchange
 from router.telemetry.record import ExchangeRecord
@@ -19,13 +21,44 @@ USAGE_SPAN = 1024
 
 Usage = tuple[int | None, int | None, int | None]
 
+_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=10**12)] | None
 
-def usage(tail: Iterable[bytes]) -> Usage:
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: _Tokens = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Tokens = None
+    input_tokens: _Tokens = None
+    completion_tokens: _Tokens = None
+    output_tokens: _Tokens = None
+    cache_read_input_tokens: _Tokens = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    usage: _Usage | None = None
+
+
+_read_body = msgspec.json.Decoder(_Body).decode
+
+
+def usage(tail: Collection[bytes]) -> Usage:
     """(prompt, completion, cached) tokens from the end of a response; None where not said.
 
-    A quote inside a JSON string is escaped, so generated text cannot pass for the field.
+    A body that is there as a whole is read as JSON. Of others the last ``"usage"`` is looked at: a
+    quote inside a JSON string is escaped, so generated text cannot pass for the field.
     """
     data = b"".join(tail)
+    if data[:1] == b"{":
+        try:
+            found = _read_body(data).usage
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = None  # only the beginning, or not as expected
+        if found is not None:
+            return _from_body(found)
     position = data.rfind(b'"usage"')
     if position < 0:
         return None, None, None
@@ -33,42 +66,56 @@ def usage(tail: Iterable[bytes]) -> Usage:
     return _number(_PROMPT, span), _number(_COMPLETION, span), _number(_CACHED, span)
 
 
+def _from_body(found: _Usage) -> Usage:
+    prompt, completion = found.prompt_tokens, found.completion_tokens
+    if prompt is None:
+        prompt = found.input_tokens
+    if completion is None:
+        completion = found.output_tokens
+    details = found.prompt_tokens_details or found.input_tokens_details
+    cached = found.cache_read_input_tokens if details is None else details.cached_tokens
+    return prompt, completion, cached
+
+
 def _number(pattern: re.Pattern[bytes], span: bytes) -> int | None:
     matched = pattern.search(span)
     return int(matched[1]) if matched else None
 
 
+_SILENT: Usage = (None, None, None)
+
+
 def record_of(relay: "Relay", exchange: Exchange, now: float) -> ExchangeRecord:
     """The record of an exchange that has just ended."""
-    request, route, traffic = exchange.request, exchange.route, exchange.traffic
-    prompt = completion = cached = None
-    if relay.reply is not None and relay.reply.tells_usage:
-        prompt, completion, cached = usage(relay.downstream.tail)
+    request, route, traffic, reply = exchange.request, exchange.route, exchange.traffic, relay.reply
+    tells = reply is not None and reply.tells_usage
+    prompt, completion, cached = usage(relay.downstream.tail) if tells else _SILENT
     arrived = relay.arrived
     head_at, first_body_at = exchange.head_at, relay.first_body_at
+    tried = exchange.tried
     return ExchangeRecord(
-        request_id=request.id,
-        method=request.method,
-        path=request.path,
-        client=request.client,
-        route="-" if route is None else route.name,
-        cluster="-" if traffic is None else traffic.cluster.name,
-        endpoint=exchange.tried[-1] if exchange.tried else "-",
-        model=request.model or "-",
-        stream=request.stream,
-        status=exchange.status,
-        flag=exchange.flag,
-        reason=exchange.reason,
-        attempts=exchange.attempt,
-        started_at=relay.arrived_wall,
-        duration=now - arrived,
-        queued=exchange.queued_for,
-        first_byte=None if head_at is None else head_at - arrived,
-        ttft=None if first_body_at is None else first_body_at - arrived,
-        bytes_in=relay.bytes_in,
-        bytes_out=relay.bytes_out,
-        chunks=relay.chunks,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=cached,
+        request.id,
+        request.method,
+        request.path,
+        request.client,
+        "-" if route is None else route.name,
+        "-" if traffic is None else traffic.cluster.name,
+        tried[-1] if tried else "-",
+        request.model or "-",
+        request.stream,
+        exchange.status,
+        exchange.flag,
+        exchange.reason,
+        exchange.attempt,
+        relay.arrived_wall,
+        now - arrived,
+        exchange.queued_for,
+        None if head_at is None else head_at - arrived,
+        None if first_body_at is None else first_body_at - arrived,
+        relay.bytes_in,
+        relay.bytes_out,
+        relay.chunks,
+        prompt,
+        completion,
+        cached,
     )

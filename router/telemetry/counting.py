@@ -1,8 +1,8 @@
 """What a worker counts, cheaply: plain dictionaries and bisected lists, no locks, no ``labels()``.
 
 ``CountingRecorder`` is called on the data path at the end of each exchange. Everything that needs
-a label set is found by one dictionary look-up per group of series; the series of a cluster and
-model are bound together in one object.
+a label set is found by one dictionary look-up: what an exchange adds to is bound together in one
+object per distinct route, cluster, model, status and flag.
 """
 
 from bisect import bisect_left
@@ -62,6 +62,17 @@ class ClusterSeries:
         self.bytes_out = 0
 
 
+class Outcome:
+    """All that exchanges with the same labels add to."""
+
+    __slots__ = ("cluster", "count", "model")
+
+    def __init__(self, model: ModelSeries, cluster: ClusterSeries) -> None:
+        self.count = 0
+        self.model = model
+        self.cluster = cluster
+
+
 class CountingRecorder:
     """Implements ``Recorder``.
 
@@ -74,7 +85,9 @@ class CountingRecorder:
         self.connections = 0
         self.lag = Distribution("event_loop_lag_seconds")
         self._models: frozenset[str] = frozenset()
-        self._requests: dict[Labels, float] = {}
+        # By route, cluster, model, status and flag.
+        self._outcomes: dict[tuple[str, str, str, int, str], Outcome] = {}
+        self._uncounted = 0  # in ``_outcomes``, which were full
         self._refused: dict[Labels, float] = {}
         self._by_model: dict[tuple[str, str], ModelSeries] = {}
         self._by_cluster: dict[str, ClusterSeries] = {}
@@ -87,11 +100,10 @@ class CountingRecorder:
         model = record.model
         if model not in self._models and model != "-":
             model = OTHER
-        cluster = record.cluster
-        _count(self._requests, (record.route, cluster, model, str(record.status), record.flag))
-        series = self._by_model.get((cluster, model))
-        if series is None:
-            series = self._bind_model(cluster, model)
+        key = (record.route, record.cluster, model, record.status, record.flag)
+        outcome = self._outcomes.get(key) or self._bind(key)
+        outcome.count += 1
+        series, place = outcome.model, outcome.cluster
         series.duration.observe(record.duration)
         if record.stream and record.ttft is not None:
             series.first_token.observe(record.ttft)
@@ -99,9 +111,6 @@ class CountingRecorder:
             series.input += record.prompt_tokens
             series.output += record.completion_tokens or 0
             series.cached += record.cached_tokens or 0
-        place = self._by_cluster.get(cluster)
-        if place is None:
-            place = self._bind_cluster(cluster)
         place.bytes_in += record.bytes_in
         place.bytes_out += record.bytes_out
         if record.attempts > 1:
@@ -127,9 +136,15 @@ class CountingRecorder:
         waits: dict[Labels, Spread] = {
             (name,): s.waits.spread() for name, s in by_cluster.items() if s.waited
         }
+        requests: dict[Labels, float] = {
+            (route, cluster, model, str(status), flag): outcome.count
+            for (route, cluster, model, status, flag), outcome in self._outcomes.items()
+        }
+        if self._uncounted:
+            requests[(OTHER,) * 5] = self._uncounted
         return Totals(
             counters={
-                "requests_total": dict(self._requests),
+                "requests_total": requests,
                 "refused_total": dict(self._refused),
                 "retries_total": {(n,): s.retries for n, s in by_cluster.items()},
                 "received_bytes_total": {(n,): s.bytes_in for n, s in by_cluster.items()},
@@ -149,15 +164,26 @@ class CountingRecorder:
             },
         )
 
-    def _bind_model(self, cluster: str, model: str) -> ModelSeries:
-        if len(self._by_model) >= MAX_SERIES:
-            cluster = model = OTHER
-        return self._by_model.setdefault((cluster, model), ModelSeries())
+    def _bind(self, key: tuple[str, str, str, int, str]) -> Outcome:
+        cluster, model = key[1], key[2]
+        outcome = Outcome(self._model(cluster, model), self._cluster(cluster))
+        if len(self._outcomes) < MAX_SERIES:
+            self._outcomes[key] = outcome
+        else:
+            self._uncounted += 1
+        return outcome
 
-    def _bind_cluster(self, cluster: str) -> ClusterSeries:
-        if len(self._by_cluster) >= MAX_SERIES:
+    def _model(self, cluster: str, model: str) -> ModelSeries:
+        known = self._by_model
+        if (cluster, model) not in known and len(known) >= MAX_SERIES:
+            cluster = model = OTHER
+        return known.setdefault((cluster, model), ModelSeries())
+
+    def _cluster(self, cluster: str) -> ClusterSeries:
+        known = self._by_cluster
+        if cluster not in known and len(known) >= MAX_SERIES:
             cluster = OTHER
-        return self._by_cluster.setdefault(cluster, ClusterSeries())
+        return known.setdefault(cluster, ClusterSeries())
 
 
 def _count(counts: dict[Labels, float], labels: Labels) -> None:

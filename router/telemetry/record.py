@@ -5,12 +5,13 @@ from typing import Protocol
 import msgspec
 
 
-class ExchangeRecord(msgspec.Struct, kw_only=True, gc=False):
+class ExchangeRecord(msgspec.Struct, gc=False):
     """Filled by a face when an exchange has ended. Durations in seconds; ``-`` for unknown text.
 
     ``first_byte`` is from the request's arrival to the response head, ``ttft`` to the first byte
     of the response body, both None if it never came. ``chunks`` counts reads relayed. Token
-    counts come from the response's ``usage`` and are None where it had none.
+    counts come from the response's ``usage`` and are None where it had none. Made on the data path,
+    by position: two dozen keywords cost ten times as much.
     """
 
     request_id: str

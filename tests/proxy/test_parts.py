@@ -196,6 +196,21 @@ USAGE: dict[str, tuple[list[bytes], tuple[int | None, int | None, int | None]]] 
         (1, None, 7),
     ),
     "Anthropic": ([b'{"usage":{"input_tokens":4,"output_tokens":5}}'], (4, 5, None)),
+    "Anthropic, cached": (
+        [b'{"usage":{"input_tokens":4,"cache_read_input_tokens":3,"output_tokens":5}}'],
+        (4, 5, 3),
+    ),
+    "Responses": (
+        [b'{"usage":{"input_tokens":4,"input_tokens_details":{"cached_tokens":2}},"id":"a"}'],
+        (4, None, 2),
+    ),
+    "within": ([b'{"response":{"usage":{"input_tokens":6}}}'], (6, None, None)),
+    "not as it should be": (
+        [b'{"usage":{"prompt_tokens":8,"completion_tokens":"9"}}'],
+        (8, None, None),
+    ),
+    "negative": ([b'{"usage":{"prompt_tokens":-8,"completion_tokens":9}}'], (None, 9, None)),
+    "not JSON": ([b'{"usage":{"prompt_tokens":3,\xff'], (3, None, None)),
     "in two reads": ([b'..."usage":{"prompt_tok', b'ens":12}}'], (12, None, None)),
     "the last one": (
         [b'"usage":{"prompt_tokens":1}', b'"usage":{"prompt_tokens":2}'],

@@ -1,0 +1,109 @@
+"""An engine's heads: what is refused, and that heads seen before change nothing of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.proxy import response_head
+from router.proxy.response_head import ResponseHead, read_head
+
+
+def raw(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
+    return "\r\n".join((status, *lines, "", "")).encode("latin-1")
+
+
+def forget() -> None:
+    response_head._heads.clear()
+    response_head._without_digits.clear()
+
+
+def seen(head: ResponseHead) -> dict[str, object]:
+    return {name: getattr(head, name) for name in ResponseHead.__slots__}
+
+
+REFUSED = {
+    "a sign": raw("Content-Length: +5"),
+    "no digits": raw("Content-Length: "),
+    "two numbers": raw("Content-Length: 5 5"),
+    "twice": raw("Content-Length: 5", "Content-Length: 5"),
+    "twice, differently": raw("Content-Length: 5", "X: y", "Content-Length: 7"),
+    "beyond 64 bits": raw("Content-Length: 99999999999999999999"),
+    "a length and chunks": raw("Content-Length: 5", "Transfer-Encoding: chunked"),
+    "another coding": raw("Transfer-Encoding: gzip, chunked"),
+    "folded": raw("Content-Length: 5", " 6"),
+    "no colon": raw("Content-Length"),
+    "another protocol": raw("Upgrade: x", "Connection: upgrade", status="HTTP/1.1 101 Switching"),
+    "not HTTP/1": raw("Content-Length: 5", status="HTTP/2 200 OK"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_whatever_was_seen_before(name: str) -> None:
+    forget()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"\w"):
+            read_head(REFUSED[name])
+        for primer in (raw("Content-Length: 5"), raw("Content-Length: 77", "X: y")):
+            assert read_head(primer).length in (5, 77)
+
+
+def test_known_again_with_another_length() -> None:
+    forget()
+    first = read_head(raw("Server: x", "content-length: 10", "Content-Type: application/json"))
+    again = read_head(raw("Server: x", "content-length: 207", "Content-Type: application/json"))
+    assert (first.length, again.length) == (10, 207)
+    assert b"content-length: 207\r\n" in again.ready
+    assert {**seen(first), "length": 0, "ready": b""} == {**seen(again), "length": 0, "ready": b""}
+
+
+def test_caches_are_bounded() -> None:
+    forget()
+    for number in range(3 * response_head._CACHED_HEADS):
+        assert read_head(raw(f"X-Serial: {number}", f"Content-Length: {number}")).length == number
+    assert len(response_head._heads) <= response_head._CACHED_HEADS
+    assert len(response_head._without_digits) <= response_head._CACHED_HEADS
+    read_head(raw("X-Long: " + "y" * 4096))
+    assert max(map(len, response_head._heads)) < 4096
+
+
+LINES = st.sampled_from(
+    [
+        "Content-Type: application/json",
+        "content-type: Text/Event-Stream; charset=utf-8",
+        "Connection: close",
+        "Connection: keep-alive, X-Hop",
+        "X-Hop: 1",
+        "Retry-After: 3",
+        "Transfer-Encoding: chunked",
+        "X-Length: 12",
+        "x-request-id: e",
+        "Content-Length: 12",
+        "Content-Length:12",
+        "CONTENT-LENGTH: 3",
+        "content-length: 0",
+        "content-length: 012",
+        "Content-Length: 123456789012345678",
+        "Content-Length: 1234567890123456789",
+        "Content-Length: x",
+    ]
+)
+STATUS = st.sampled_from(
+    ["HTTP/1.1 200 OK", "HTTP/1.0 200 OK", "HTTP/1.1 204 No", "HTTP/1.1 100 C"]
+)
+HEADS = st.builds(lambda lines, status: raw(*lines, status=status), st.lists(LINES), STATUS)
+
+
+def outcome(head: bytes) -> dict[str, object] | None:
+    try:
+        return seen(read_head(head))
+    except ValueError:
+        return None
+
+
+@given(st.lists(HEADS, min_size=1, max_size=30))
+def test_caches_change_nothing(heads: list[bytes]) -> None:
+    forget()
+    with_caches = [outcome(head) for head in heads]
+    for head, expected in zip(heads, with_caches, strict=True):
+        forget()
+        assert outcome(head) == expected
