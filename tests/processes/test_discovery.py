@@ -163,6 +163,26 @@ async def test_overrides_and_reloads_go_together_with_discovery(engines, tmp_pat
         assert (await router.endpoints())[a.address]["state"] == "drain"
 
 
+async def test_reloads_and_discoveries_that_cross_leave_the_newest_of_both(engines, tmp_path):
+    a, b = engines
+    path, config = tmp_path / "engines.yaml", tmp_path / "warmpath.yaml"
+    listed(path, a.address)
+    async with serving(tmp_path, discovering(path)) as router:
+        text = config.read_text()
+        for seconds in range(3, 15):
+            config.write_text(text.replace("connect: 2s", f"connect: {seconds}s"))
+            listed(path, *((a.address,) if seconds % 2 else (a.address, b.address)))
+            await asyncio.sleep(0.02 * (seconds % 5))  # the file's turn is anywhere in between
+            status, answer = await router.ask("POST", "/reload", {})
+            assert (status, answer["generation"], answer["refused_by"]) == (200, seconds - 1, [])
+        await until(lambda: members(router, a.address, b.address))
+        assert (await router.get("/routes"))["routes"][0]["timeouts"]["connect"] == 14.0
+        info = await router.get("/server_info")
+        assert info["generation"] == 13
+        assert [worker["generation"] for worker in info["workers"]] == [13, 13]
+        assert {await router.served_by() for _ in range(6)} == {"a", "b"}
+
+
 async def test_bad_and_empty_files_empty_nothing(engines, tmp_path):
     a, _ = engines
     path = tmp_path / "engines.yaml"

@@ -6,6 +6,7 @@ happened after the version it names. What can go wrong is switched on by the tes
 
 import asyncio
 import json
+import ssl
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -146,15 +147,16 @@ class ApiServer:
 
 
 @asynccontextmanager
-async def api_server():
+async def api_server(tls: ssl.SSLContext | None = None):
     server = ApiServer()
     app = web.Application()
     app.router.add_get(PATH, server.answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    server.url = "http://{}:{}".format(*runner.addresses[0])
+    scheme = "http" if tls is None else "https"
+    server.url = "{}://{}:{}".format(scheme, *runner.addresses[0])
     try:
         yield server
     finally:

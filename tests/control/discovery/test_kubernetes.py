@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from router.config.discovery import KubernetesDiscovery
@@ -251,6 +256,15 @@ class TestWatch:
         await follower.becomes("10.0.0.2:8000")
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A key and a certificate for 127.0.0.1 that is its own authority."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    command = f"""openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2
+        -subj /CN=kubernetes -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"""
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return key, cert
+
+
 class TestServer:
     @pytest.mark.parametrize(
         ("status", "said"),
@@ -323,6 +337,31 @@ class TestServer:
         (tmp_path / "token").write_text("second")
         await source.next()
         await source.close()
+
+    @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+    async def test_the_servers_certificate_is_checked(self, tmp_path):
+        key, cert = certificate(tmp_path)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(cert, key)
+        token = tmp_path / "token"
+        token.write_text("secret\n")
+        async with api_server(context) as server:
+            server.token = "secret"
+            server.put("engines-a", endpoint("10.0.0.1", "u1"))
+            spec = KubernetesDiscovery(
+                service="engines",
+                namespace="llm",
+                server=server.url,
+                token_file=str(token),
+                ca_file=str(cert),
+            )
+            trusting = KubernetesSource(spec)
+            assert len((await trusting.next()).endpoints) == 1
+            await trusting.close()
+            stranger = KubernetesSource(msgspec.structs.replace(spec, ca_file=None))
+            with pytest.raises(DiscoveryFailed, match=r"(?i)certificate verify failed"):
+                await stranger.next()
+            assert len(server.requests) == 1, "the token was not shown to it"
 
     async def test_outside_a_cluster_a_server_is_needed(self, monkeypatch, tmp_path):
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
