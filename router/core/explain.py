@@ -77,7 +77,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """What there is besides the configuration; the default is a router that just started.
 
     ``in_flight`` is by endpoint id and by cluster name, ``waiting`` by cluster name. ``slots``
-    are the rows that ``affinity`` speaks of; given with it or not at all.
+    are the rows that ``in_flight`` and ``affinity`` are kept by; given with them or not at all.
     """
 
     view: str = ASSUMED
