@@ -113,7 +113,6 @@ async def _query(resolver: "aiodns.DNSResolver", name: str, kind: str) -> tuple[
         DiscoveryFailed: that cannot be said.
     """
     import aiodns
-    import pycares
 
     try:
         result = await resolver.query_dns(name, kind)
@@ -122,7 +121,7 @@ async def _query(resolver: "aiodns.DNSResolver", name: str, kind: str) -> tuple[
             return [], 0.0
         text = error.args[1] if len(error.args) > 1 else str(error)
         raise DiscoveryFailed(f"{kind} {name}: {text}") from None
-    wanted = getattr(pycares, f"QUERY_TYPE_{kind}")
+    wanted = aiodns.query_type_map[kind]
     records = [record for record in result.answer if record.type == wanted]
     # An alias on the way holds no longer than its own time.
     return records, min((float(record.ttl) for record in result.answer), default=0.0)
