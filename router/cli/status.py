@@ -48,6 +48,13 @@ def _print(info: dict[str, Any], clusters: list[dict[str, Any]]) -> None:
         for endpoint in cluster["endpoints"]:
             table.add_row(*_row(cluster["name"], endpoint))
     console.print(table)
+    for cluster in clusters:
+        if (discovery := cluster["discovery"]) and discovery["state"] != "current":
+            text = f"discovery of {cluster['name']}: {discovery['state']}"
+            why = discovery["error"] or (
+                "no answer yet" if discovery["empty_for"] is None else "it finds no endpoint"
+            )
+            console.print(f"{text}, {why}", style="yellow", markup=False, highlight=False)
 
 
 def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:

@@ -5,8 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest_asyncio
+from click.testing import CliRunner
 
 from engine.emulator.server import Emulator
+from router.cli.main import main as warmpath
 from tests.control.discovery.api_server import ApiServer, api_server
 from tests.control.discovery.api_server import endpoint as pod
 from tests.processes.router_process import (
@@ -193,13 +195,16 @@ async def test_bad_and_empty_files_empty_nothing(engines, tmp_path):
         await until(lambda: has(router, "error"))
         assert f"{path}:2:3: " in str((await discovery(router))["error"])
         assert any("discovery failed" in line and f"{path}:2:3" in line for line in router.log)
+        assert "discovery of demo: stale, " in await status(router)
         listed(path)
         await until(lambda: has(router, "empty_for"))
+        assert "discovery of demo: stale, it finds no endpoint" in await status(router)
         assert await router.metric('warmpath_discovery_stale{cluster="demo"}') == 1
         assert await router.served_by() == "a"
         listed(path, a.address)
         await until(lambda: current(router))
         assert await router.metric('warmpath_discovery_stale{cluster="demo"}') == 0
+        assert "discovery" not in await status(router)
 
 
 async def test_a_router_without_endpoints_waits_for_them(engines, tmp_path):
@@ -235,6 +240,12 @@ async def test_watch_needs_a_file():
     async with launched("--backend", "127.0.0.1:1", "--watch") as router:
         assert await router.ended() == 2
         assert any("--watch needs --config" in line for line in router.log)
+
+
+async def status(router: RouterProcess) -> str:
+    """What ``warmpath status`` prints."""
+    command = ["status", "--admin", router.admin]
+    return (await asyncio.to_thread(CliRunner().invoke, warmpath, command)).output
 
 
 async def ready(router: RouterProcess) -> bool:
