@@ -309,6 +309,23 @@ SSE_HEAD = (
 EVENT = b"9\r\ndata: x\n\n\r\n"
 
 
+class Watched:
+    """An engine that notes when the proxy has closed on it."""
+
+    def __init__(self, before: bytes = b"") -> None:
+        self.before = before
+        self.arrived = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def __call__(self, connection: EngineConnection) -> None:
+        await connection.head()
+        if self.before:
+            await connection.send(self.before)
+        self.arrived.set()
+        await connection.gone()
+        self.left.set()
+
+
 def answering(response: bytes = whole()) -> Script:
     """Answer every request on a connection with the same bytes."""
 
