@@ -179,6 +179,7 @@ def _route(spec: RouteSpec) -> Route:
             queue=float(spec.timeouts.queue),
         ),
         retry=RetryPolicy(attempts=0) if spec.retry is None else _retry(spec.retry),
+        split=spec.split,
         limits=tuple(
             RateLimit(
                 name=f"{spec.name}#{number}",

@@ -318,6 +318,13 @@ class RouteSpec(Section, frozen=True, kw_only=True):
     name: Annotated[Name, doc("Unique among routes; appears in logs and metrics.")]
     match: Match = Match()
     to: Annotated[tuple[DestinationSpec, ...], doc("At least one.", single=True, min_length=1)]
+    split: Annotated[
+        Literal["conversation", "request"],
+        doc(
+            "How one of several destinations is drawn: by the prompt's prefix, so that a "
+            "conversation never changes its version half-way, or anew for each request."
+        ),
+    ] = "conversation"
     timeouts: RouteTimeouts = RouteTimeouts()
     retry: Retry | None = Retry()
     limits: Annotated[

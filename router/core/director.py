@@ -167,7 +167,7 @@ class Director:
         route = self._route(request, trace)
         traffic = None
         if route is not None:
-            arm = route.destination(self.rng)
+            arm = route.destination(request, self.rng)
             traffic = self.traffic(arm.cluster, arm.subset)
         self.begun += 1
         exchange = Exchange(request, route, traffic, self, trace, now, self.begun)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+import xxhash
 
 from router.core.admission.rate_limit import RateLimit
 from router.core.clock import Rng
@@ -131,20 +132,36 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     queue: float = 30.0
 
 
+Split = Literal["conversation", "request"]
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """Where matching requests go, and under which terms.
+
+    ``split``: whether the arm is drawn by the request's prefix hash, so that a conversation never
+    changes its version half-way, or anew for each request. Without a hash it is drawn anew.
+    """
+
     name: str
     match: Matcher
     destinations: tuple[Destination, ...]
     timeouts: Timeouts = Timeouts()
     retry: RetryPolicy = RetryPolicy()
     limits: tuple[RateLimit, ...] = ()
+    split: Split = "conversation"
 
-    def destination(self, rng: Rng) -> Destination:
+    def destination(self, request: LlmRequest, rng: Rng) -> Destination:
         """Draw one arm by weight. A request keeps its arm over all its attempts."""
         arms = self.destinations
         if len(arms) == 1:
             return arms[0]
-        point = rng.randrange(sum(arm.weight for arm in arms))
+        total = sum(arm.weight for arm in arms)
+        if self.split == "conversation" and request.prefix_hash is not None:
+            # Mixed with the route's name: two routes must not split the same conversations alike.
+            point = xxhash.xxh3_64_intdigest(b"%x" % request.prefix_hash + self.name.encode())
+            point %= total
+        else:
+            point = rng.randrange(total)
         for arm in arms:
             point -= arm.weight
             if point < 0:

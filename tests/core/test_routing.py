@@ -89,8 +89,28 @@ def test_weights_are_drawn_once_per_request() -> None:
     arms = (Destination("c", 80), Destination("c", 20, (("v", "2"),)))
     split = Route(name="split", match=Matcher(), destinations=arms)
     rng = random.Random(12345)
-    drawn = Counter(split.destination(rng).weight for _ in range(10_000))
+    drawn = Counter(split.destination(request(), rng).weight for _ in range(10_000))
     assert abs(drawn[20] - 2000) < 150
+
+
+def test_a_conversation_keeps_its_arm_and_conversations_are_shared_by_weight() -> None:
+    arms = (Destination("c", 90), Destination("c", 10, (("v", "2"),)))
+    split = Route(name="split", match=Matcher(), destinations=arms)
+    other = Route(name="other", match=Matcher(), destinations=arms)
+    keys = [random.Random(key).getrandbits(64) for key in range(5000)]
+    chats = [request(prefix_hash=key) for key in keys]
+    first = [split.destination(chat, random.Random(1)).weight for chat in chats]
+    assert first == [split.destination(chat, random.Random(2)).weight for chat in chats]
+    assert abs(first.count(10) - 500) < 75
+    both = sum(
+        split.destination(chat, random.Random(1)).weight == 10
+        and other.destination(chat, random.Random(1)).weight == 10
+        for chat in chats
+    )
+    assert both < 100  # independent: about 1 in 100, not 1 in 10
+    anew = Route(name="split", match=Matcher(), destinations=arms, split="request")
+    rng = random.Random(12345)
+    assert {anew.destination(chats[0], rng).weight for _ in range(200)} == {90, 10}
 
 
 def test_subsets_see_only_their_endpoints() -> None:

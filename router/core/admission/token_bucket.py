@@ -54,6 +54,13 @@ def draw(level: float, since: float, spec: BucketSpec, amount: float) -> tuple[f
     return level, Verdict(False, level, (amount - level) / spec.fill_rate)
 
 
+class Bottomless:
+    """Buckets that are always full: for asking where a request would go, however often."""
+
+    def take(self, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
+        return Verdict(True, spec.capacity, 0.0)
+
+
 class LocalBuckets:
     """Levels in this process's memory.
 
