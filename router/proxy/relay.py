@@ -5,6 +5,7 @@ the engine's in ``upstream``. One object per request; when it ends its links are
 cycle is left to the garbage collector.
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from router.core import errors, events
@@ -434,21 +435,17 @@ class Relay:
         else:
             self.feed(events.TimedOut(stage), now)
 
+    def _answering(self) -> asyncio.Transport | None:
+        """The connection that the response comes from."""
+        return self.upstream.transport if self.reply and self.upstream else None
+
     def client_blocked(self) -> None:
-        if (
-            self.reply is not None
-            and self.upstream is not None
-            and self.upstream.transport is not None
-        ):
-            self.upstream.transport.pause_reading()
+        if (transport := self._answering()) is not None:
+            transport.pause_reading()
 
     def client_unblocked(self) -> None:
-        if (
-            self.reply is not None
-            and self.upstream is not None
-            and self.upstream.transport is not None
-        ):
-            self.upstream.transport.resume_reading()
+        if (transport := self._answering()) is not None:
+            transport.resume_reading()
             self._arm(_IDLE, 0 if self.idle == NEVER else self.idle, self._server.clock())
 
     def __repr__(self) -> str:
