@@ -29,16 +29,18 @@ class Pool:
         idle = self.idle
         while idle:
             upstream = idle.pop()
-            if upstream.usable:
+            transport = upstream.transport
+            if transport is not None and not transport.is_closing():
                 return upstream
             upstream.close()
         return None
 
     def put(self, upstream: "Upstream") -> bool:
         """Keep a connection; False if there are enough."""
-        if len(self.idle) >= self.max_idle:
+        idle = self.idle
+        if len(idle) >= self.max_idle:
             return False
-        self.idle.append(upstream)
+        idle.append(upstream)
         return True
 
     def remove(self, upstream: "Upstream") -> None:

@@ -50,6 +50,8 @@ class EngineConnection:
         return head, b""
 
     async def send(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError("the proxy is gone")  # uvloop's write has no name for it
         self.writer.write(data)
         await self.writer.drain()
 
