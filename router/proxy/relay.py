@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 TAIL = 2048
 """Bytes kept of each of the last reads of a response, for its usage."""
 
-
 # Looking a member up in its enum costs five times as much.
 _CONNECT_STAGE, _FIRST_BYTE, _IDLE, _TOTAL, _QUEUE = Stage
 
@@ -114,21 +113,23 @@ class Relay:
 
     def take(self, piece: bytes) -> None:
         """A piece of the request body. May end the request."""
-        self.bytes_in += len(piece)
+        size, server = len(piece), self._server
+        self.bytes_in += size
         if self._uploading:
             self._upload(piece)
             return
         self._pieces.append(piece)
-        self._hold(len(piece))
-        limits = self._server.limits
-        if self._server.buffered > limits.max_buffered:
+        self._held += size
+        server.buffered += size
+        limits = server.limits
+        if server.buffered > limits.max_buffered:
             self.refuse(
                 errors.Overflow(
                     f"the router holds max_buffered = {limits.max_buffered} bytes of requests",
                     retry_after=1,
                 )
             )
-        elif self.exchange is None and self._held > limits.buffer_body >= self._held - len(piece):
+        elif self.exchange is None and self._held > limits.buffer_body >= self._held - size:
             self._route_early()
         elif self.exchange is not None and self._held > 2 * limits.buffer_body:
             self.downstream.pause_reading()  # queued or connecting: nobody takes it yet
@@ -175,10 +176,6 @@ class Relay:
         if exchange.route is not None and exchange.route.timeouts.total:
             self.total_deadline = self.arrived + exchange.route.timeouts.total
         self.feed(events.START, now)
-
-    def _hold(self, size: int) -> None:
-        self._held += size
-        self._server.buffered += size
 
     def _let_go(self) -> None:
         self._server.buffered -= self._held
