@@ -364,8 +364,7 @@ class Relay:
         assert reply is not None
         self.closes = True
         upstream = None if self._protocol_error else self.upstream
-        last = reply.broken_off(error, upstream, downstream.tail)
-        if last:
+        if last := reply.broken_off(error, upstream, downstream.tail):
             downstream.transport.write(last)
 
     def _answer(self, error: errors.RouterError) -> None:
