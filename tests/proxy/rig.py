@@ -241,7 +241,7 @@ class Rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
         client = Client(reader, writer)
         self.clients.append(client)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while self.recorder.opened < len(self.clients):
                 await asyncio.sleep(0)
         return client
@@ -256,14 +256,14 @@ class Rig:
         return [request["state"] for request in self.server.requests()]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, at most a second, for something to become true."""
-        async with asyncio.timeout(1):
+        """Wait, at most ten seconds, for something to become true."""
+        async with asyncio.timeout(10):
             while not condition():
                 await asyncio.sleep(0.002)
 
     async def settled(self) -> None:
         """Wait until nothing is in flight, and check that nothing leaked."""
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             while self.server.relays or self.director.active:
                 await asyncio.sleep(0.005)
         for host in (*self.fleet.hosts.values(), *self.fleet.leaving.values()):
