@@ -96,7 +96,9 @@ class Engine:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         except BaseException as error:
-            self.errors.append(error)
+            # uvloop's word for writing to a connection that the proxy has just reset.
+            if not (isinstance(error, RuntimeError) and writer.transport.is_closing()):
+                self.errors.append(error)
         finally:
             self._tasks.discard(task)
             writer.transport.abort()

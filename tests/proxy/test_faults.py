@@ -319,7 +319,7 @@ TIMES: dict[str, tuple[Script, Timeouts, int, str, str]] = {
     "first byte": (silent, Timeouts(first_byte=0.1), 504, "UT", "upstream_timeout"),
     "total, before the head": (silent, Timeouts(total=0.1), 504, "UT", "upstream_timeout"),
     "idle": (stalling, Timeouts(idle=0.1), 200, "SI", "stream_idle_timeout"),
-    "total, streaming": (trickling, Timeouts(total=0.2), 200, "UT", "upstream_timeout"),
+    "total, streaming": (trickling, Timeouts(total=0.5), 200, "UT", "upstream_timeout"),
 }
 
 
@@ -348,13 +348,13 @@ async def test_timeouts(rig: Rig, name: str) -> None:
 
 
 async def test_stream_that_flows_is_not_idle(rig: Rig) -> None:
-    rig.timeouts = Timeouts(idle=0.15)
+    rig.timeouts = Timeouts(idle=0.6)
 
     async def script(connection: EngineConnection) -> None:
         await connection.request()
         await connection.send(SSE_HEAD)
         for _ in range(10):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             await connection.send(EVENT)
         await connection.send(b"0\r\n\r\n")
 
