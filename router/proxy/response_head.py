@@ -53,6 +53,7 @@ _without_digits: dict[bytes, "ResponseHead"] = {}
 _LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})\r\n")
 
 _JSON = b"application/json"
+_READY = b"%bcontent-length: %d\r\nx-request-id: "
 
 
 class ResponseHead:
@@ -109,23 +110,27 @@ class ResponseHead:
         if self.empty:
             self.ready = b""
         elif length is not None:
-            self.ready = b"%bcontent-length: %d\r\nx-request-id: " % (start, length)
+            self.ready = _READY % (start, length)
         elif chunked:
             self.ready = start + b"transfer-encoding: chunked\r\nx-request-id: "
         else:
             self.ready = b""
 
     def with_length(self, length: int) -> "ResponseHead":
-        """The same head with another Content-Length."""
-        return ResponseHead(
-            self.status,
-            self.start,
-            length,
-            self.chunked,
-            self.content_type,
-            self.keep_alive,
-            self.retry_after,
-        )
+        """The same head with another Content-Length; it must have one."""
+        head = ResponseHead.__new__(ResponseHead)
+        head.status = self.status
+        head.start = start = self.start
+        head.length = length
+        head.chunked = False
+        head.content_type = self.content_type
+        head.keep_alive = self.keep_alive
+        head.retry_after = self.retry_after
+        head.event_stream = self.event_stream
+        head.tells_usage = self.tells_usage
+        head.empty = empty = self.empty
+        head.ready = b"" if empty else _READY % (start, length)
+        return head
 
     def __repr__(self) -> str:
         framing = "chunked" if self.chunked else self.length
@@ -147,9 +152,8 @@ def read_head(raw: bytes) -> ResponseHead:
         rest = raw[: digits.start(1)] + raw[digits.end(1) :]
         head = _without_digits.get(rest)
         if head is not None:
-            head = head.with_length(int(digits[1]))
-    if head is None:
-        head = _check(raw)
+            return head.with_length(int(digits[1]))
+    head = _check(raw)
     if len(raw) <= _CACHED_HEAD_LENGTH:
         if len(_heads) >= _CACHED_HEADS:
             _heads.clear()
