@@ -7,7 +7,6 @@ The caches are emptied when they are full.
 """
 
 import enum
-import re
 
 import httptools
 
@@ -47,13 +46,12 @@ _lines: dict[bytes, tuple[_Kind, bytes]] = {}
 _CACHED_HEADS = 256
 _CACHED_HEAD_LENGTH = 2048
 _heads: dict[bytes, "ResponseHead"] = {}
-# By what is left of a head when the digits are cut out of ``_LENGTH_LINE``. llhttp accepts one
-# Content-Length per head, so there is one place at most where they can have been.
-_without_digits: dict[bytes, "ResponseHead"] = {}
-_LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,18})\r\n")
+# By what comes before and after the digits of Content-Length.
+_without_digits: dict[tuple[bytes, bytes], "ResponseHead"] = {}
+_DIGITS = 18
 
 _JSON = b"application/json"
-_READY = b"%bcontent-length: %d\r\nx-request-id: "
+_READY = b"content-length: %d\r\nx-request-id: "
 
 
 class ResponseHead:
@@ -110,7 +108,7 @@ class ResponseHead:
         if self.empty:
             self.ready = b""
         elif length is not None:
-            self.ready = _READY % (start, length)
+            self.ready = start + _READY % length
         elif chunked:
             self.ready = start + b"transfer-encoding: chunked\r\nx-request-id: "
         else:
@@ -129,7 +127,7 @@ class ResponseHead:
         head.event_stream = self.event_stream
         head.tells_usage = self.tells_usage
         head.empty = empty = self.empty
-        head.ready = b"" if empty else _READY % (start, length)
+        head.ready = b"" if empty else start + _READY % length
         return head
 
     def __repr__(self) -> str:
@@ -146,22 +144,21 @@ def read_head(raw: bytes) -> ResponseHead:
     head = _heads.get(raw)
     if head is not None:
         return head
-    digits = _LENGTH_LINE.search(raw)
-    rest = b""
-    if digits is not None:
-        rest = raw[: digits.start(1)] + raw[digits.end(1) :]
-        head = _without_digits.get(rest)
-        if head is not None:
-            return head.with_length(int(digits[1]))
+    place = raw.find(b"ength: ") + 7
+    digits, _, rest = raw[place:].partition(b"\r\n")
+    key = (raw[:place], rest)
+    head = _without_digits.get(key)
+    if head is not None and digits.isdigit() and len(digits) <= _DIGITS:
+        return head.with_length(int(digits))
     head = _check(raw)
     if len(raw) <= _CACHED_HEAD_LENGTH:
         if len(_heads) >= _CACHED_HEADS:
             _heads.clear()
         _heads[raw] = head
-        if rest:
+        if key[0][-18:].lower() == b"\r\ncontent-length: " and head.length is not None:
             if len(_without_digits) >= _CACHED_HEADS:
                 _without_digits.clear()
-            _without_digits[rest] = head
+            _without_digits[key] = head
     return head
 
 
