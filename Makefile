@@ -82,5 +82,5 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing everything a developer needs into $(VENV) ..."
-	$(PIP_INSTALL) --editable '.[dev,dns,k8s]'
+	$(PIP_INSTALL) --editable '.[dev,dns]'
 	@touch $(VENV)/.installed-demo $@
