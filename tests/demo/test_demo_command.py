@@ -85,6 +85,8 @@ async def demo(*arguments: str) -> AsyncIterator[Run]:
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"},
         start_new_session=True,
+        # A shell starts its background jobs with SIGINT ignored, and who runs us may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield Run(process)
