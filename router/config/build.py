@@ -3,34 +3,19 @@
 from urllib.parse import urlsplit
 
 from router.config import outlier
+from router.config.build_routes import build_route
+from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import ConfigError, Finding, render
-from router.config.references import KINDS, problems, snapshot_problems
-from router.config.schema import (
-    Admin,
-    ClusterSpec,
-    Config,
-    DestinationSpec,
-    EndpointSpec,
-    Limits,
-    Retry,
-    RouteSpec,
-    StringCondition,
-)
+from router.config.references import problems, snapshot_problems
+from router.config.routes import DestinationSpec, RouteSpec
+from router.config.schema import Admin, Config, Limits
 from router.config.units import Address
-from router.core.admission.rate_limit import RateLimit
-from router.core.admission.token_bucket import BucketSpec
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape
 from router.core.listener import ListenerLimits
 from router.core.model import Endpoint, EndpointId
-from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
 from router.core.routing import (
-    Destination,
-    Matcher,
-    Route,
     RouteTable,
-    StringMatch,
-    Timeouts,
 )
 from router.core.snapshot import Snapshot
 
@@ -53,7 +38,7 @@ def build(config: Config, generation: int) -> Snapshot:
     return Snapshot(
         generation=generation,
         clusters={spec.name: _cluster(spec) for spec in config.clusters},
-        routes=RouteTable([_route(spec) for spec in config.routes]),
+        routes=RouteTable([build_route(spec) for spec in config.routes]),
         limits=_limits(config.limits),
     )
 
@@ -151,67 +136,6 @@ def _endpoint(cluster: str, spec: EndpointSpec) -> Endpoint:
         weight=spec.weight,
         labels=spec.labels,
         draining=spec.drain,
-    )
-
-
-def _route(spec: RouteSpec) -> Route:
-    match = spec.match
-    return Route(
-        name=spec.name,
-        match=Matcher(
-            host=match.host,
-            path=None if match.path is None else _condition(match.path),
-            methods=match.methods,
-            headers=tuple(
-                (name.lower(), _condition(condition)) for name, condition in match.headers.items()
-            ),
-            model=match.model,
-        ),
-        destinations=tuple(
-            Destination(arm.cluster, arm.weight, tuple(sorted(arm.subset.items())))
-            for arm in spec.to
-        ),
-        timeouts=Timeouts(
-            connect=float(spec.timeouts.connect),
-            first_byte=float(spec.timeouts.first_byte),
-            idle=float(spec.timeouts.idle),
-            total=float(spec.timeouts.total),
-            queue=float(spec.timeouts.queue),
-        ),
-        retry=RetryPolicy(attempts=0) if spec.retry is None else _retry(spec.retry),
-        split=spec.split,
-        limits=tuple(
-            RateLimit(
-                name=f"{spec.name}#{number}",
-                bucket=BucketSpec(
-                    float(limit.max_tokens), limit.tokens_per_fill / float(limit.fill_interval)
-                ),
-                per=limit.per,
-            )
-            for number, limit in enumerate(spec.limits, 1)
-        ),
-    )
-
-
-def _condition(spec: StringCondition) -> StringMatch:
-    if spec.present is not None:
-        return StringMatch("present", invert=spec.present is spec.invert)
-    kind = next(kind for kind in KINDS if getattr(spec, kind) is not None)
-    return StringMatch(kind, getattr(spec, kind), spec.invert)
-
-
-def _retry(spec: Retry) -> RetryPolicy:
-    on = RetryOn.NONE
-    codes = frozenset(cause for cause in spec.on if isinstance(cause, int))
-    for cause in spec.on:
-        on |= RetryOn.RETRIABLE_STATUS_CODES if isinstance(cause, int) else RETRY_ON_NAMES[cause]
-    return RetryPolicy(
-        attempts=spec.attempts,
-        on=on,
-        status_codes=codes,
-        per_try_timeout=float(spec.per_try_timeout),
-        budget_percent=float(spec.budget),
-        min_retry_concurrency=spec.min_concurrency,
     )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem
-from router.config.schema import ClusterSpec, Config
+from router.config.schema import Config
 from router.core.routing import Matcher
 
 FEW_PLACES = 64

@@ -3,16 +3,10 @@
 import fnmatch
 from collections.abc import Iterator
 
+from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import Path, Problem
-from router.config.schema import (
-    ClusterSpec,
-    Config,
-    DestinationSpec,
-    EndpointSpec,
-    Match,
-    RouteSpec,
-    StringCondition,
-)
+from router.config.routes import DestinationSpec, Match, RouteSpec, StringCondition
+from router.config.schema import Config
 
 OWN_PATHS = ("/health", "/v1/models")
 """Answered by the router itself; no route ever sees a request for them."""

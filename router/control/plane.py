@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from router.config.clusters import EndpointSpec
 from router.config.findings import ConfigError
-from router.config.schema import Config, EndpointSpec, encode
+from router.config.schema import Config, encode
 from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
 from router.control.discovery.discoverer import Discoverer
 from router.control.engine_client import EngineClient

@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 
 from router.config.build import build
+from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.lint_routes import shadowed
-from router.config.schema import (
-    ClusterSpec,
-    Config,
-    DestinationSpec,
-    EndpointSpec,
-    Match,
-    RouteSpec,
-    StringCondition,
-)
+from router.config.routes import DestinationSpec, Match, RouteSpec, StringCondition
+from router.config.schema import Config
 from router.config.units import Address
 from router.core.model import LlmRequest
 

@@ -23,12 +23,14 @@ from router.core.events import (
     TimedOut,
     Wait,
 )
-from router.core.exchange import TERMINAL, TRANSITIONS, Exchange, IllegalEvent, State
+from router.core.exchange import Exchange, IllegalEvent
 from router.core.host import Lease, LeaseError, Outcome
 from router.core.model import AdminState
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.snapshot import Snapshot
+from router.core.states import TERMINAL, State
+from router.core.transitions import TRANSITIONS
 from tests.core.world import World, hosts, request, snapshot
 
 

@@ -20,9 +20,11 @@ from router.core.events import (
     Stage,
     TimedOut,
 )
-from router.core.exchange import TRANSITIONS, Exchange, State
+from router.core.exchange import Exchange
 from router.core.model import AdminState
 from router.core.retry.policy import RetryOn, RetryPolicy
+from router.core.states import State
+from router.core.transitions import TRANSITIONS
 from tests.core.world import World, snapshot
 
 EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from router.config.schema import EndpointSpec
+from router.config.clusters import EndpointSpec
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
+from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.discovery import DiscoverySpec
-from router.config.schema import ClusterSpec, Config, EndpointSpec
+from router.config.schema import Config
 from router.control.discovery.answer import Answer, DiscoveryFailed, Source
 from router.control.discovery.membership import Membership, difference
 from router.control.discovery.registry import source_for

@@ -14,8 +14,8 @@ would hide changes from a shorter ``max_ttl``.
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from router.config.clusters import EndpointSpec
 from router.config.discovery import DnsDiscovery
-from router.config.schema import EndpointSpec
 from router.config.units import Address
 from router.control.discovery.answer import Answer, DiscoveryFailed
 

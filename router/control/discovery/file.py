@@ -9,12 +9,12 @@ import asyncio
 from pathlib import Path
 
 from router.config.check import convert
+from router.config.clusters import EndpointSpec
 from router.config.discovery import FileDiscovery
 from router.config.document import read
 from router.config.findings import ConfigError
 from router.config.load import read_texts
 from router.config.references import endpoint_problems
-from router.config.schema import EndpointSpec
 from router.config.section import Section
 from router.control.discovery.answer import Answer, DiscoveryFailed
 from router.control.discovery.changes import Changes

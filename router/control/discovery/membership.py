@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from router.config.schema import EndpointSpec
+from router.config.clusters import EndpointSpec
 from router.control.discovery.answer import Answer
 
 RESULTS = ("changed", "unchanged", "empty", "failed")

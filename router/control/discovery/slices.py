@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from router.config.schema import EndpointSpec
+from router.config.clusters import EndpointSpec
 from router.config.units import Address
 from router.control.discovery.answer import DiscoveryFailed
 

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from router.config.build import build
+from router.config.clusters import EndpointSpec
 from router.config.discovery import SPECS, FileDiscovery
 from router.config.load import loads
-from router.config.schema import Config, EndpointSpec, decode, encode
+from router.config.schema import Config, decode, encode
 from router.config.units import Address, Duration
 from router.control.discovery.answer import Answer, DiscoveryFailed
 from router.control.discovery.discoverer import Discoverer

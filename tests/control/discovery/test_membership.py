@@ -1,6 +1,6 @@
 """What an answer, an empty one and a failure do to what is known: narrated with a hand clock."""
 
-from router.config.schema import EndpointSpec
+from router.config.clusters import EndpointSpec
 from router.config.units import Address
 from router.control.discovery.answer import Answer
 from router.control.discovery.membership import Membership, difference

@@ -1,0 +1,123 @@
+"""The configuration of clusters: endpoints, how to choose among them and how to watch them."""
+# ruff: noqa: RUF012 -- an empty mapping as a default is copied by msgspec
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
+
+import msgspec
+
+from router.config.discovery import SPECS, DiscoverySpec
+from router.config.outlier import Outlier
+from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
+from router.config.units import Address, Interval, Percent
+from router.core.balancers import REGISTRY
+from router.core.balancers.base import BalancerSpec
+from router.core.balancers.prefix_hash import PrefixHash
+
+if TYPE_CHECKING:
+    AnyBalancer = BalancerSpec
+    AnyDiscovery = DiscoverySpec
+else:
+    AnyBalancer = Union[tuple(balancer.Spec for balancer in REGISTRY)]  # noqa: UP007
+    AnyDiscovery = Union[SPECS]  # noqa: UP007
+
+
+class EndpointSpec(Section, frozen=True, kw_only=True):
+    """One engine replica. A plain host:port stands for its address."""
+
+    shorthand: ClassVar[str | None] = "address"
+    planned: ClassVar[tuple[str, ...]] = ("locality", "priority", "role")
+
+    address: Annotated[Address, doc("Unique within the cluster.")]
+    weight: Annotated[Weight, doc("Relative to the other endpoints of the cluster.")] = 1
+    labels: Annotated[
+        dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], doc("What subsets select by.")
+    ] = {}
+    drain: Annotated[bool, doc("It takes no new request, and finishes those it has.")] = False
+    uid: Annotated[
+        Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None,
+        doc("Who it is: another uid at a known address is a new endpoint that learns anew."),
+    ] = None
+
+
+class ActiveHealth(Section, frozen=True, kw_only=True):
+    """HTTP health checks; off switches them off."""
+
+    path: Annotated[Path, doc("What to GET.")] = "/health"
+    interval: Annotated[Interval, doc("Between the checks of one endpoint.")] = Interval(2)
+    timeout: Annotated[Interval, doc("A check without an answer for so long has failed.")] = (
+        Interval(1)
+    )
+    rise: Annotated[int, doc("Passes in a row that make it healthy.", ge=1, le=1000)] = 2
+    fall: Annotated[int, doc("Failures in a row that make it unhealthy.", ge=1, le=1000)] = 3
+    jitter: Annotated[
+        Percent, doc("Each interval is lengthened at random by up to this share.")
+    ] = Percent(10)
+    expected: Annotated[
+        tuple[Status, ...],
+        doc(
+            "The status that means healthy, or the first and last of a range.",
+            single=True,
+            min_length=1,
+            max_length=2,
+        ),
+    ] = (200, 299)
+
+
+class Health(Section, frozen=True, kw_only=True):
+    """When an endpoint counts as able to serve."""
+
+    active: ActiveHealth | None = ActiveHealth()
+    outlier: Outlier | None = Outlier()
+    panic_threshold: Annotated[
+        Percent,
+        doc("With a smaller share of healthy endpoints health is ignored; 0% disables this."),
+    ] = Percent(50)
+
+
+class Scrape(Section, frozen=True, kw_only=True):
+    """Reading of the engines' own metrics; off switches it off."""
+
+    path: Annotated[Path, doc("What to GET.")] = "/metrics"
+    interval: Annotated[Interval, doc("Between the scrapes of one endpoint.")] = Interval(1)
+    timeout: Annotated[Interval, doc("A scrape without an answer for so long has failed.")] = (
+        Interval(1)
+    )
+    stale_after: Annotated[Interval, doc("An older report counts as unknown, never as zero.")] = (
+        Interval(5)
+    )
+
+
+class CircuitBreaker(Section, frozen=True, kw_only=True):
+    """Limits on the whole cluster, over all workers of the machine."""
+
+    max_connections: Annotated[Count, doc("Requests in flight; more of them wait.")] = 1024
+    max_pending: Annotated[
+        int, doc("Requests that may wait; more are refused (503).", ge=0, le=1_000_000)
+    ] = 1024
+    max_requests: Annotated[
+        Count, doc("Requests in flight beyond which more are refused at once (503).")
+    ] = 1024
+
+
+class ClusterSpec(Section, frozen=True, kw_only=True):
+    """Endpoints that serve the same models, and how to choose among them."""
+
+    planned: ClassVar[tuple[str, ...]] = ("limits", "tls")
+
+    name: Annotated[Name, doc("Unique among clusters.")]
+    endpoints: Annotated[
+        tuple[EndpointSpec, ...],
+        doc("At least one, unless they are discovered.", max_length=10_000),
+    ] = ()
+    discovery: Annotated[
+        AnyDiscovery | None, doc("Where endpoints are looked up, instead of `endpoints`.")
+    ] = None
+    engine: Annotated[Literal["vllm"], doc("Dialect of the engines' metrics.")] = "vllm"
+    models: Annotated[
+        tuple[Text, ...],
+        doc("The models that the cluster declares to serve.", single=True),
+    ] = ()
+    balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PrefixHash.Spec()
+    health: Health = Health()
+    scrape: Scrape | None = Scrape()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()

@@ -1,0 +1,96 @@
+"""What the types of routes cannot say: clusters that must exist, patterns that must compile."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from router.config.clusters import ClusterSpec
+from router.config.findings import Path, Problem, closest
+from router.config.routes import RouteSpec, StringCondition
+from router.config.schema import Config
+from router.core.routing import StringKind
+
+KINDS: tuple[StringKind, ...] = ("exact", "prefix", "suffix", "contains", "regex", "present")
+SHORTEST_FILL = 0.05
+"""Seconds; Envoy's bound."""
+
+
+def duplicates(names: Sequence[str], what: str, path: Path, *tail: str) -> Iterator[Problem]:
+    """One problem for each name that stood before."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in first:
+            yield Problem((*path, index, *tail), f"duplicate {what} {name!r}")
+        first.setdefault(name, index)
+
+
+def route_problems(config: Config) -> Iterator[Problem]:
+    yield from duplicates([spec.name for spec in config.routes], "route", ("routes",), "name")
+    clusters = {cluster.name: cluster for cluster in config.clusters}
+    for index, route in enumerate(config.routes):
+        path: Path = ("routes", index)
+        yield from _destinations(route, clusters, path)
+        yield from _conditions(route, path)
+        yield from _retry(route, path)
+        for number, limit in enumerate(route.limits):
+            if limit.fill_interval < SHORTEST_FILL:
+                yield Problem(
+                    (*path, "limits", number, "fill_interval"),
+                    f"must be at least 50ms, not {limit.fill_interval}",
+                )
+
+
+def _destinations(
+    route: RouteSpec, clusters: dict[str, ClusterSpec], path: Path
+) -> Iterator[Problem]:
+    for index, arm in enumerate(route.to):
+        here: Path = (*path, "to", index)
+        cluster = clusters.get(arm.cluster)
+        if cluster is None:
+            yield Problem(
+                (*here, "cluster"),
+                f"no cluster is named {arm.cluster!r}",
+                closest(arm.cluster, list(clusters)),
+            )
+        elif cluster.discovery is None and not any(
+            all(endpoint.labels.get(name) == value for name, value in arm.subset.items())
+            for endpoint in cluster.endpoints
+        ):
+            labels = ", ".join(f"{name}={value}" for name, value in arm.subset.items())
+            yield Problem(
+                (*here, "subset"), f"no endpoint of cluster {arm.cluster!r} has the labels {labels}"
+            )
+
+
+def _retry(route: RouteSpec, path: Path) -> Iterator[Problem]:
+    causes = route.retry.on if route.retry is not None else ()
+    if "retriable-status-codes" in causes and not any(isinstance(c, int) for c in causes):
+        yield Problem(
+            (*path, "retry", "on", causes.index("retriable-status-codes")),
+            "no status code is given; write the codes themselves: [429, 503]",
+        )
+
+
+def _conditions(route: RouteSpec, path: Path) -> Iterator[Problem]:
+    if route.match.path is not None:
+        yield from _condition(route.match.path, (*path, "match", "path"))
+    seen: set[str] = set()
+    for name, condition in route.match.headers.items():
+        here: Path = (*path, "match", "headers", name)
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            yield Problem(here, f"not a header name: {name!r}", at_key=True)
+        if name.lower() in seen:
+            yield Problem(here, f"duplicate header {name.lower()!r}", at_key=True)
+        seen.add(name.lower())
+        yield from _condition(condition, here)
+
+
+def _condition(condition: StringCondition, path: Path) -> Iterator[Problem]:
+    given = [kind for kind in KINDS if getattr(condition, kind) is not None]
+    if len(given) != 1:
+        what = "no condition" if not given else f"{' and '.join(given)} together"
+        yield Problem(path, f"{what}: give exactly one of {', '.join(KINDS)}")
+    if condition.regex is not None:
+        try:
+            re.compile(condition.regex)
+        except (re.error, RecursionError, OverflowError) as error:
+            yield Problem((*path, "regex"), f"not a regular expression: {error}")

@@ -1,0 +1,17 @@
+"""Where an exchange can be in its life; the way between them is in ``transitions``."""
+
+import enum
+
+
+class State(enum.IntEnum):
+    NEW = 0
+    QUEUED = 1
+    CONNECTING = 2
+    WAITING_FIRST_BYTE = 3
+    STREAMING = 4
+    DONE = 5
+    REJECTED = 6
+    ABORTED = 7
+
+
+TERMINAL = frozenset({State.DONE, State.REJECTED, State.ABORTED})

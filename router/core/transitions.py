@@ -1,0 +1,197 @@
+"""What each event does to an exchange in each state, as a table.
+
+A pair of state and event that is not in ``TRANSITIONS`` cannot happen.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from router.core import errors
+from router.core.admission.rate_limit import draw_all, refusal
+from router.core.events import (
+    FINISHED,
+    STAND_BY,
+    AnyEvent,
+    Cancel,
+    Effect,
+    EventKind,
+    Head,
+    Relay,
+    Reset,
+    Stage,
+    TimedOut,
+)
+from router.core.host import Outcome
+from router.core.states import State
+
+if TYPE_CHECKING:
+    from router.core.exchange import Exchange
+
+_WAITING_FIRST_BYTE, _STREAMING = State.WAITING_FIRST_BYTE, State.STREAMING
+_DONE, _ABORTED = State.DONE, State.ABORTED
+
+
+def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    if exchange.traffic is None:
+        return exchange.reject(exchange.director.unroutable(exchange.request), now)
+    assert exchange.route is not None
+    if exchange.route.limits:
+        standing = draw_all(exchange.route.limits, exchange.request, exchange.director.buckets, now)
+        if standing is not None and not standing.verdict.allowed:
+            return exchange.reject(refusal(standing), now)
+        exchange.standing = standing
+    return exchange.director.admit(exchange, now)
+
+
+def _granted(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    exchange.queued_for = now - exchange.started_at
+    return exchange.connect(now)
+
+
+def _connected(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert exchange.lease is not None
+    exchange.state = _WAITING_FIRST_BYTE
+    monitor = exchange.lease.host.monitor
+    if monitor is not None and monitor.split:
+        monitor.connected()
+    return STAND_BY
+
+
+def _connect_failed(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert exchange.route is not None and exchange.lease is not None
+    address = exchange.lease.host.endpoint.address
+    error = errors.ConnectFailure(f"cannot connect to {address}", retry_after=1)
+    retriable = exchange.route.retry.retries_connect_failure()
+    return exchange.retry_or_reject(Outcome.CONNECT_FAILURE, error, retriable, now)
+
+
+def _reset_before_head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, Reset) and exchange.route is not None and exchange.lease is not None
+    address = exchange.lease.host.endpoint.address
+    retriable = exchange.route.retry.retries_reset()
+    error: errors.RouterError
+    if event.protocol:
+        error = errors.UpstreamProtocolError(f"{address} sent a malformed response")
+    else:
+        error = errors.UpstreamReset(f"{address} closed the connection without a response")
+    return exchange.retry_or_reject(Outcome.RESET, error, retriable, now)
+
+
+def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, Head) and exchange.route is not None and exchange.lease is not None
+    policy, lease = exchange.route.retry, exchange.lease
+    lease.answered(event.status, event.retry_after)
+    assert lease.verdict is not None
+    if lease.verdict is Outcome.PUSHED_BACK:
+        lease.refused(now)
+    if event.status >= 400 and policy.retries_status(event.status):
+        if exchange.may_retry():
+            return exchange.again(lease.verdict, now)
+        if exchange.attempt > policy.attempts > 0:
+            exchange.flag = "URX"
+    exchange.status = event.status
+    exchange.head_at = now
+    exchange.state = _STREAMING
+    return Relay(exchange.route.timeouts.idle)
+
+
+def _complete(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert exchange.lease is not None and exchange.lease.verdict is not None
+    if exchange.head_at is not None and exchange.lease.host.latency:
+        exchange.first_byte(exchange.head_at)  # no body, or a driver that does not look at bodies
+    exchange.end_attempt(exchange.lease.verdict, now)
+    exchange.end(_DONE, now)
+    return FINISHED
+
+
+def _truncated(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, Reset) and exchange.lease is not None
+    address = exchange.lease.host.endpoint.address
+    error: errors.RouterError
+    if event.protocol:
+        error = errors.UpstreamProtocolError(f"{address} broke the response's framing")
+    else:
+        error = errors.UpstreamReset(f"{address} closed the connection mid-response")
+    return exchange.break_off(Outcome.TRUNCATED, error, now)
+
+
+def _timed_out_queued(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, TimedOut) and exchange.route is not None
+    exchange.queued_for = now - exchange.started_at
+    return exchange.reject(
+        errors.QueueTimeout("waited too long for a free place in the cluster", retry_after=1),
+        now,
+    )
+
+
+def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, TimedOut) and exchange.route is not None and exchange.lease is not None
+    address = exchange.lease.host.endpoint.address
+    if event.stage is Stage.CONNECT:
+        return _connect_failed(exchange, event, now)
+    if event.stage is Stage.TOTAL:
+        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+        exchange.end_attempt(Outcome.TIMEOUT, now)
+        return exchange.reject(error, now)
+    error = errors.UpstreamTimeout(f"{address} sent no response head in time")
+    retriable = exchange.route.retry.retries_reset()
+    return exchange.retry_or_reject(Outcome.TIMEOUT, error, retriable, now)
+
+
+def _timed_out_streaming(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, TimedOut)
+    error: errors.RouterError
+    if event.stage is Stage.IDLE:
+        error = errors.StreamIdle("the stream was idle for too long")
+        return exchange.break_off(Outcome.TIMEOUT, error, now)
+    # It was at work: how long an answer may take is the route's affair.
+    error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+    return exchange.break_off(Outcome.ABANDONED, error, now)
+
+
+def _client_gone(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    exchange.flag = "DC"
+    if exchange.lease is not None:
+        exchange.end_attempt(Outcome.ABANDONED, now)
+    exchange.end(_ABORTED, now)
+    return FINISHED
+
+
+def _cancel(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, Cancel)
+    error = errors.Cancelled(event.reason)
+    if exchange.state is _STREAMING:
+        return exchange.break_off(Outcome.ABANDONED, error, now)
+    if exchange.lease is not None:
+        exchange.end_attempt(Outcome.ABANDONED, now)
+    return exchange.reject(error, now)
+
+
+Transition = Callable[["Exchange", AnyEvent, float], Effect]
+_S, _E = State, EventKind
+
+TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
+    (_S.NEW, _E.START): _start,
+    (_S.QUEUED, _E.GRANTED): _granted,
+    (_S.QUEUED, _E.TIMED_OUT): _timed_out_queued,
+    (_S.QUEUED, _E.CLIENT_GONE): _client_gone,
+    (_S.QUEUED, _E.CANCEL): _cancel,
+    (_S.CONNECTING, _E.CONNECTED): _connected,
+    (_S.CONNECTING, _E.CONNECT_FAILED): _connect_failed,
+    (_S.CONNECTING, _E.TIMED_OUT): _timed_out_before_head,
+    (_S.CONNECTING, _E.CLIENT_GONE): _client_gone,
+    (_S.CONNECTING, _E.CANCEL): _cancel,
+    (_S.WAITING_FIRST_BYTE, _E.HEAD): _head,
+    (_S.WAITING_FIRST_BYTE, _E.RESET): _reset_before_head,
+    (_S.WAITING_FIRST_BYTE, _E.TIMED_OUT): _timed_out_before_head,
+    (_S.WAITING_FIRST_BYTE, _E.CLIENT_GONE): _client_gone,
+    (_S.WAITING_FIRST_BYTE, _E.CANCEL): _cancel,
+    (_S.STREAMING, _E.COMPLETE): _complete,
+    (_S.STREAMING, _E.RESET): _truncated,
+    (_S.STREAMING, _E.TIMED_OUT): _timed_out_streaming,
+    (_S.STREAMING, _E.CLIENT_GONE): _client_gone,
+    (_S.STREAMING, _E.CANCEL): _cancel,
+}
+
+ROWS = tuple(tuple(TRANSITIONS.get((state, kind)) for kind in _E) for state in _S)
+"""The same by index: an exchange looks up three to five of them."""
