@@ -12,6 +12,11 @@ source of an endpoint knows who it is, ``#uid`` follows: an address may pass to 
 
 Role = Literal["prefill", "decode", "both"]
 
+BYTES_PER_TOKEN = 4
+"""Of a JSON body. English in a Llama or GPT vocabulary has 4 to 4.5 bytes a token, other languages
+and code have fewer, and the JSON around the text adds some: so it is rather too high than too low,
+and much too high where a body carries images or audio."""
+
 
 class AdminState(enum.IntEnum):
     """What the operator wants of an endpoint, apart from its health (HAProxy's three words)."""
@@ -19,6 +24,14 @@ class AdminState(enum.IntEnum):
     READY = 0
     DRAIN = 1  # takes no new request, finishes what it has
     MAINT = 2  # as DRAIN, and neither probed nor scraped
+
+
+class Priority(enum.IntEnum):
+    """How much a request matters beside others; an engine that is short of room asks."""
+
+    LOW = -1
+    NORMAL = 0
+    HIGH = 1
 
 
 class Locality(msgspec.Struct, frozen=True):
@@ -55,9 +68,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a face knows of a request once its head and a peek of its body are read.
 
-    ``headers`` have lower-case names in arrival order. ``prefix_hash`` is a 64-bit hash of the
-    part of the prompt that identifies a conversation (see ``router.proxy.peek``), or None where
-    the body has no prompt.
+    ``headers`` have lower-case names in arrival order. ``target`` is the path with its query, as
+    sent. ``prefix_hash`` is a 64-bit hash of the part of the prompt that identifies a conversation
+    (see ``router.proxy.peek``), or None where the body has no prompt. ``tenant`` is who pays for
+    the request, None where nobody said; ``scheme`` is how the client came.
     """
 
     id: str
@@ -72,6 +86,20 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     user: str | None = None
     prefix_hash: int | None = None
     body_bytes: int = 0
+    target: bytes = b""
+    tenant: str | None = None
+    priority: Priority = Priority.NORMAL
+    scheme: str = "http"
+
+    @property
+    def prompt_tokens(self) -> int:
+        """An estimate: a token for every ``BYTES_PER_TOKEN`` bytes of the body, rounded up."""
+        return -(-self.body_bytes // BYTES_PER_TOKEN)
+
+    @property
+    def query(self) -> str:
+        """What stands behind the ``?`` of the target, as sent."""
+        return self.target.partition(b"?")[2].decode("latin-1")
 
     def header(self, name: bytes) -> bytes | None:
         """All lines of a header joined by a comma, as Envoy matches them; None if absent."""

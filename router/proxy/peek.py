@@ -88,7 +88,9 @@ def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> Ll
         max_tokens=seen.max_tokens,
         user=seen.user,
         prefix_hash=seen.prefix_hash,
-        body_bytes=body_bytes,
+        # Where a body is routed before it has all come its length is known even so.
+        body_bytes=head.length or body_bytes,
+        target=head.target,
     )
 
 
