@@ -219,3 +219,10 @@ class StreamIdle(UpstreamError):
     flag = "SI"
     kind = "timeout_error"
     code = "stream_idle_timeout"
+
+
+# --- nobody's: bugs -----------------------------------------------------------------------------
+
+
+class LeaseError(RuntimeError):
+    """A lease was released twice: an attempt was accounted for twice."""

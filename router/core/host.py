@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from router.core import errors
 from router.core.health.monitor import FailureMonitor
 from router.core.model import AdminState, Endpoint, EndpointId
 
@@ -123,10 +124,6 @@ class SoleWorker:
 
     def publish(self, slot: int, in_flight: int) -> None:
         return None
-
-
-class LeaseError(RuntimeError):
-    """A lease was released twice: an attempt was accounted for twice."""
 
 
 class HostState:
@@ -256,7 +253,7 @@ class Lease:
             LeaseError: on a second call.
         """
         if self.released:
-            raise LeaseError(f"lease on {self.host.endpoint.id} released twice")
+            raise errors.LeaseError(f"lease on {self.host.endpoint.id} released twice")
         self.released = True
         host = self.host
         host.in_flight -= 1

@@ -14,4 +14,8 @@ class State(enum.IntEnum):
     ABORTED = 7
 
 
+class IllegalEvent(RuntimeError):
+    """The driver fed an event that cannot happen in this state."""
+
+
 TERMINAL = frozenset({State.DONE, State.REJECTED, State.ABORTED})

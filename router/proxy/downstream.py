@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, cast
 
 from router.core import errors
 from router.proxy import respond
+from router.proxy.bad_head import refuse_early
 from router.proxy.chunked import ChunkedDecoder, ChunkError
-from router.proxy.headers import RequestHead, parse_request, refuse_early
+from router.proxy.headers import RequestHead, parse_request
 from router.proxy.paths import Body, look_up
 from router.proxy.relay import Relay
 from router.proxy.timers import NEVER, Timed
@@ -51,8 +52,8 @@ class Phase(enum.IntEnum):
 _HEAD, _BODY, _BUSY = Phase.HEAD, Phase.BODY, Phase.BUSY
 
 
-class Downstream(asyncio.Protocol, Timed):
-    """A client's connection.
+class Downstream(Timed):
+    """A client's connection: an asyncio protocol, by its methods.
 
     Attributes:
         relay: the request being read or answered.
@@ -77,11 +78,10 @@ class Downstream(asyncio.Protocol, Timed):
         "write_paused",
     )
 
-    transport: asyncio.Transport
-
     def __init__(self, server: "ProxyServer") -> None:
-        Timed.__init__(self)
+        super().__init__()
         self._server = server
+        self.transport = cast("asyncio.Transport", None)  # there is one before anything happens
         self.relay: Relay | None = None
         self.phase = _HEAD
         self.peer = "-"

@@ -9,14 +9,14 @@ Hop-by-hop fields end here on both sides; other lines are passed on as they came
 """
 
 import enum
-import random
 import re
 
 from router.core import errors
+from router.proxy.bad_head import diagnose
+from router.proxy.request_id import new_request_id
 
 _FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
 _REQUEST_LINE = re.compile(rb"([A-Z]++) ([!-~]++) HTTP/1\.([01])")
-_VERSION = re.compile(rb"[^ ]+ [^ ]+ HTTP/(\d)\.(\d)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
@@ -76,40 +76,42 @@ _CACHED_HEADS = 1024
 _CACHED_HEAD_LENGTH = 2048
 # And whole heads: of a client's requests often nothing differs but the digits of Content-Length.
 # They are cut out of the key and checked each time; heads with an id of their own stay out.
-_heads: dict[bytes | tuple[bytes, bytes], "RequestHead"] = {}
+_shapes: dict[bytes | tuple[bytes, bytes], "HeadShape"] = {}
 _OF_ITS_OWN = frozenset((b"x-request-id", b"traceparent", b"tracestate", b"idempotency-key"))
 
 
-class RequestHead:
-    """A client's request head, checked.
+class HeadShape:
+    """What a request head says, apart from the values that each request has for itself.
+
+    It is filled line by line, then finished; heads that differ in their length alone share one.
 
     Attributes:
         target: origin-form, with the query, as sent.
         path: the target without its query.
         fields: (lower-case name, value) in order, without ``x-warmpath-*`` and ``x-gateway-*``.
         lines: raw lines that are passed on, without CRLF; no framing among them.
-        length: Content-Length, None if there was none.
-        keep_alive: whether the client means to use the connection again.
-        host: the authority as text.
-        verb: the method as text.
+        length: Content-Length of the head that was read, None if there was none.
+        request_id: the client's, empty if it gave none.
+        front: the engine's head up to the client's address in X-Forwarded-For.
+        middle: from there to the request id.
     """
 
     __slots__ = (
-        "_forwarded_for",
-        "_forwarded_proto",
-        "_front",
-        "_listed",
-        "_middle",
         "authority",
         "chunked",
         "expect",
         "fields",
+        "forwarded_for",
+        "forwarded_proto",
+        "front",
         "host",
         "http11",
         "keep_alive",
         "length",
         "lines",
+        "listed",
         "method",
+        "middle",
         "path",
         "request_id",
         "target",
@@ -118,6 +120,7 @@ class RequestHead:
 
     def __init__(self, method: bytes, target: bytes, http11: bool) -> None:
         self.method = method
+        self.verb = method.decode("ascii")
         self.target = target
         self.http11 = http11
         self.keep_alive = http11
@@ -125,66 +128,32 @@ class RequestHead:
         self.fields: tuple[tuple[bytes, bytes], ...] = ()
         self.lines: list[bytes] = []
         self.authority: bytes | None = None
+        self.host = ""
         self.length: int | None = None
         self.chunked = False
         self.expect = False
         self.request_id = b""
-        self._forwarded_for = b""
-        self._forwarded_proto = False
-        self._listed: list[bytes] | None = None
-        self.host = ""
-        self.verb = method.decode("ascii")
-        self._front = self._middle = b""
-
-    def again(self, digits: bytes) -> "RequestHead":
-        """The head of another request that differs in its length alone, empty if it has none."""
-        new = RequestHead.__new__(RequestHead)
-        new.method = self.method
-        new.verb = self.verb
-        new.target = self.target
-        new.path = self.path
-        new.http11 = self.http11
-        new.keep_alive = self.keep_alive
-        new.fields = fields = self.fields
-        new.length = None
-        if digits:
-            new.length = int(digits)
-            if new.length != self.length:
-                at = fields.index((b"content-length", b"%d" % (self.length or 0)))
-                new.fields = (*fields[:at], (b"content-length", digits), *fields[at + 1 :])
-        new.authority = self.authority
-        new.host = self.host
-        new.chunked = self.chunked
-        new.expect = self.expect
-        new.request_id = new_request_id()
-        new._front = self._front
-        new._middle = self._middle
-        return new
-
-    @property
-    def content_type(self) -> bytes:
-        """As sent, for a boundary's case matters; empty if there is none."""
-        for name, value in self.fields:
-            if name == b"content-type":
-                return value
-        return b""
+        self.forwarded_for = b""
+        self.forwarded_proto = False
+        self.listed: list[bytes] | None = None
+        self.front = self.middle = b""
 
     # --- one field at a time ----------------------------------------------------------------
 
-    def _connection(self, value: bytes) -> None:
+    def connection(self, value: bytes) -> None:
         options = names(value)
         if b"close" in options:
             self.keep_alive = False
         elif b"keep-alive" in options and not self.http11:
             self.keep_alive = True
         if len(options) > 1 or options[0] not in (b"close", b"keep-alive"):
-            self._listed = (self._listed or []) + options
+            self.listed = (self.listed or []) + options
 
-    def _seldom(self, kind: _Kind, value: bytes, line: bytes) -> None:
+    def seldom(self, kind: _Kind, value: bytes, line: bytes) -> None:
         if kind is _Kind.FORWARDED_FOR:
-            self._forwarded_for += value + b", "
+            self.forwarded_for += value + b", "
         elif kind is _Kind.FORWARDED_PROTO:
-            self._forwarded_proto = True
+            self.forwarded_proto = True
             self.lines.append(line)
         elif kind is _Kind.REQUEST_ID:
             if not self.request_id and _REQUEST_ID.fullmatch(value):
@@ -205,7 +174,7 @@ class RequestHead:
 
     # --- the whole ----------------------------------------------------------------------------
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         if self.chunked and self.length is not None:
             raise errors.BadRequest("both Content-Length and Transfer-Encoding", param="framing")
         if self.chunked and not self.http11:
@@ -216,18 +185,16 @@ class RequestHead:
                 raise errors.BadRequest("no Host header", param="host")
             self.authority = b""
         self.host = self.authority.decode("latin-1")
-        if not self.request_id:
-            self.request_id = new_request_id()
-        if self._listed:
-            self._drop_listed(self._listed)
-        self._front = b"%b %b HTTP/1.1\r\n%bx-forwarded-for: %b" % (
+        if self.listed:
+            self._drop_listed(self.listed)
+        self.front = b"%b %b HTTP/1.1\r\n%bx-forwarded-for: %b" % (
             self.method,
             self.target,
             b"".join([line + b"\r\n" for line in self.lines]),
-            self._forwarded_for,
+            self.forwarded_for,
         )
-        proto = b"" if self._forwarded_proto else b"x-forwarded-proto: http\r\n"
-        self._middle = b"\r\n%bx-request-id: " % proto
+        proto = b"" if self.forwarded_proto else b"x-forwarded-proto: http\r\n"
+        self.middle = b"\r\n%bx-request-id: " % proto
 
     def _resolve_target(self) -> None:
         target = self.target
@@ -250,6 +217,71 @@ class RequestHead:
         gone = set(listed) - NEVER_LISTED
         self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in gone]
 
+    def __repr__(self) -> str:
+        return f"<HeadShape {self.verb} {self.path} {len(self.fields)} fields>"
+
+
+class RequestHead:
+    """A client's request head, checked.
+
+    Attributes:
+        shape: what it shares with other heads.
+        path: the target without its query.
+        fields: (lower-case name, value) in order, without ``x-warmpath-*`` and ``x-gateway-*``.
+        length: Content-Length, None if there was none.
+        keep_alive: whether the client means to use the connection again.
+        host: the authority as text.
+        verb: the method as text.
+    """
+
+    __slots__ = (
+        "chunked",
+        "expect",
+        "fields",
+        "host",
+        "http11",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+        "request_id",
+        "shape",
+        "verb",
+    )
+
+    def __init__(
+        self,
+        shape: HeadShape,
+        length: int | None,
+        fields: tuple[tuple[bytes, bytes], ...],
+        request_id: bytes,
+    ) -> None:
+        self.shape = shape
+        self.method = shape.method
+        self.verb = shape.verb
+        self.path = shape.path
+        self.http11 = shape.http11
+        self.keep_alive = shape.keep_alive
+        self.host = shape.host
+        self.chunked = shape.chunked
+        self.expect = shape.expect
+        self.length = length
+        self.fields = fields
+        self.request_id = request_id
+
+    @property
+    def target(self) -> bytes:
+        """Origin-form, with the query, as sent."""
+        return self.shape.target
+
+    @property
+    def content_type(self) -> bytes:
+        """As sent, for a boundary's case matters; empty if there is none."""
+        for name, value in self.fields:
+            if name == b"content-type":
+                return value
+        return b""
+
     def upstream(self, peer: bytes, body_length: int | None, chunked: bool) -> bytes:
         """The head to send to an engine.
 
@@ -264,10 +296,11 @@ class RequestHead:
             framing = b""
         else:
             framing = b"content-length: %d\r\n" % body_length
+        shape = self.shape
         return b"%b%b%b%b\r\n%b\r\n" % (
-            self._front,
+            shape.front,
             peer,
-            self._middle,
+            shape.middle,
             self.request_id,
             framing,
         )
@@ -281,38 +314,6 @@ def names(value: bytes) -> list[bytes]:
     return [name.strip() for name in value.lower().split(b",")]
 
 
-class _RequestIds:
-    """Random UUIDs (version 4): random bits in front, a count from a random start behind.
-
-    Formatting 128 fresh bits costs 1 us, an increment a tenth of that. The count gets a new random
-    front long before it could come round.
-    """
-
-    __slots__ = ("_count", "_front", "_left")
-
-    def __init__(self) -> None:
-        self._front = b""
-        self._count = self._left = 0
-
-    def next(self) -> bytes:
-        if not self._left:
-            bits = random.getrandbits(80)
-            self._front = b"%08x-%04x-4%03x-%04x-%%012x" % (
-                bits >> 48,
-                bits >> 32 & 0xFFFF,
-                bits >> 16 & 0xFFF,
-                bits & 0x3FFF | 0x8000,
-            )
-            self._count = random.getrandbits(47)
-            self._left = 1 << 20
-        self._left -= 1
-        self._count += 1
-        return self._front % self._count
-
-
-new_request_id = _RequestIds().next
-
-
 def parse_request(raw: bytes, max_headers: int) -> RequestHead:
     """Check and take apart a request head.
 
@@ -324,19 +325,30 @@ def parse_request(raw: bytes, max_headers: int) -> RequestHead:
         RouterError: what to answer; the connection cannot be used afterwards.
     """
     key, digits = _cut_length(raw)
-    known = _heads.get(key)
-    if known is not None and len(known.fields) <= max_headers:
-        return known.again(digits)
-    head = _parse(raw, max_headers)
+    shape = _shapes.get(key)
+    if shape is not None and len(shape.fields) <= max_headers:
+        return _another(shape, digits)
+    shape = _parse(raw, max_headers)
     if (
         len(raw) <= _CACHED_HEAD_LENGTH
-        and (head.length is None or b"%d" % head.length == digits)
-        and _OF_ITS_OWN.isdisjoint(name for name, _ in head.fields)
+        and (shape.length is None or b"%d" % shape.length == digits)
+        and _OF_ITS_OWN.isdisjoint(name for name, _ in shape.fields)
     ):
-        if len(_heads) >= _CACHED_HEADS:
-            _heads.clear()
-        _heads[key] = head
-    return head
+        if len(_shapes) >= _CACHED_HEADS:
+            _shapes.clear()
+        _shapes[key] = shape
+    return RequestHead(shape, shape.length, shape.fields, shape.request_id or new_request_id())
+
+
+def _another(shape: HeadShape, digits: bytes) -> RequestHead:
+    """The head of a request that differs in its length alone, empty if it has none."""
+    if not digits:
+        return RequestHead(shape, None, shape.fields, new_request_id())
+    length, fields = int(digits), shape.fields
+    if length != shape.length:
+        at = fields.index((b"content-length", b"%d" % (shape.length or 0)))
+        fields = (*fields[:at], (b"content-length", digits), *fields[at + 1 :])
+    return RequestHead(shape, length, fields, new_request_id())
 
 
 def _cut_length(raw: bytes) -> tuple[bytes | tuple[bytes, bytes], bytes]:
@@ -355,43 +367,43 @@ def _cut_length(raw: bytes) -> tuple[bytes | tuple[bytes, bytes], bytes]:
     return raw, b""
 
 
-def _parse(raw: bytes, max_headers: int) -> RequestHead:
+def _parse(raw: bytes, max_headers: int) -> HeadShape:
     lines = raw.split(b"\r\n")
     if len(lines) - 3 > max_headers:
         raise errors.HeadTooLarge(f"more than {max_headers} header lines", param="headers")
     method, target, http11 = _request_lines.get(lines[0]) or _read_request_line(lines[0], raw)
-    head = RequestHead(method, target, http11)
+    shape = HeadShape(method, target, http11)
     fields: list[tuple[bytes, bytes]] = []
-    kept, seen = head.lines, _lines
+    kept, seen = shape.lines, _lines
     for line in lines[1:-2]:
         kind, field = seen.get(line) or _read_line(line, raw)
         if kind is _PASS:
             kept.append(line)
         elif kind is _LENGTH_KIND:
-            if head.length is not None:
+            if shape.length is not None:
                 raise errors.BadRequest("more than one Content-Length", param="content-length")
-            head.length = int(field[1])
+            shape.length = int(field[1])
         elif kind is _HOST_KIND:
-            if head.authority is not None:
+            if shape.authority is not None:
                 raise errors.BadRequest("more than one Host header", param="host")
-            head.authority = field[1]
+            shape.authority = field[1]
             kept.append(line)
         elif kind is _CONNECTION_KIND:
-            head._connection(field[1])
+            shape.connection(field[1])
         elif kind is _OURS_KIND:
             continue
         else:
-            head._seldom(kind, field[1], line)
+            shape.seldom(kind, field[1], line)
         fields.append(field)
-    head.fields = tuple(fields)
-    head._finish()
-    return head
+    shape.fields = tuple(fields)
+    shape.finish()
+    return shape
 
 
 def _read_request_line(line: bytes, raw: bytes) -> tuple[bytes, bytes, bool]:
     matched = _REQUEST_LINE.fullmatch(line)
     if matched is None:
-        raise _diagnose(raw)
+        raise diagnose(raw)
     method, target, minor = matched.groups()
     if method not in METHODS:
         raise errors.BadRequest(f"unknown method {method[:20].decode()}", param="method")
@@ -408,7 +420,7 @@ def _read_line(line: bytes, raw: bytes) -> tuple[_Kind, tuple[bytes, bytes]]:
     """A header line that has not been seen of late."""
     matched = _FIELD_LINE.fullmatch(line)
     if matched is None:
-        raise _diagnose(raw)
+        raise diagnose(raw)
     name, value = matched[1].lower(), matched[2].strip(b" \t")
     kind = _Kind.OURS if name.startswith(OURS) else _KINDS.get(name, _PASS)
     if kind is _LENGTH_KIND and _LENGTH.fullmatch(value) is None:
@@ -420,27 +432,3 @@ def _read_line(line: bytes, raw: bytes) -> tuple[_Kind, tuple[bytes, bytes]]:
             _lines.clear()
         _lines[line] = (kind, (name, value))
     return kind, (name, value)
-
-
-def _diagnose(raw: bytes) -> errors.RouterError:
-    """Why a head does not match the grammar."""
-    version = _VERSION.match(raw)
-    if version is not None and version.groups() not in ((b"1", b"0"), (b"1", b"1")):
-        return errors.VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are supported")
-    line = raw.partition(b"\r\n")[0]
-    if not re.fullmatch(rb"[A-Z]+ [!-~]+ HTTP/1\.[01]", line):
-        return errors.BadRequest("malformed request line", param="request-line")
-    if re.search(rb"(?<!\r)\n|\r(?!\n)", raw):
-        return errors.BadRequest("a line of the head does not end in CRLF", param="headers")
-    if re.search(rb"\r\n[ \t]", raw):
-        return errors.BadRequest("folded header lines are not accepted", param="headers")
-    return errors.BadRequest("malformed header line", param="headers")
-
-
-def refuse_early(partial: bytes) -> errors.RouterError | None:
-    """Whether an incomplete head can already not become a good one."""
-    if not 0x41 <= partial[0] <= 0x5A:
-        return errors.BadRequest("malformed request line", param="request-line")
-    if re.search(rb"(?<!\r)\n", partial):
-        return errors.BadRequest("a line of the head does not end in CRLF", param="headers")
-    return None

@@ -8,6 +8,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
@@ -98,7 +99,9 @@ class ProxyServer:
     async def listen(self, sock: socket.socket) -> None:
         """Accept clients from a bound socket."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Downstream(self), sock=sock, backlog=BACKLOG)
+        server = await loop.create_server(
+            lambda: cast("asyncio.Protocol", Downstream(self)), sock=sock, backlog=BACKLOG
+        )
         self._listeners.append(server)
 
     def close_listeners(self) -> None:

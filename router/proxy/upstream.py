@@ -33,8 +33,10 @@ MAX_RESPONSE_HEAD = 64 * 1024
 _CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-class Upstream(asyncio.Protocol, Timed):
+class Upstream(Timed):
     """A connection to an endpoint, dialled for one request and kept for others.
+
+    An asyncio protocol, and llhttp's, by its methods.
 
     Attributes:
         relay: whose request is on this connection; None while it is idle.
@@ -70,7 +72,7 @@ class Upstream(asyncio.Protocol, Timed):
     )
 
     def __init__(self, server: "ProxyServer", endpoint: Endpoint, pool: Pool) -> None:
-        Timed.__init__(self)
+        super().__init__()
         self._server = server
         self._clock = server.clock
         self.endpoint = endpoint
@@ -105,7 +107,9 @@ class Upstream(asyncio.Protocol, Timed):
         endpoint = self.endpoint
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: self, endpoint.host, endpoint.port)
+            await loop.create_connection(
+                lambda: cast("asyncio.Protocol", self), endpoint.host, endpoint.port
+            )
         except (OSError, UnicodeError):  # the latter from odd host names
             relay, self.relay = self.relay, None
             if relay is not None:

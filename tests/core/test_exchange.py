@@ -5,6 +5,7 @@ import pytest
 from router.core import errors
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.cluster import CircuitBreaker
+from router.core.errors import LeaseError
 from router.core.events import (
     CANCEL,
     CLIENT_GONE,
@@ -23,13 +24,13 @@ from router.core.events import (
     TimedOut,
     Wait,
 )
-from router.core.exchange import Exchange, IllegalEvent
-from router.core.host import Lease, LeaseError, Outcome
+from router.core.exchange import Exchange
+from router.core.host import Lease, Outcome
 from router.core.model import AdminState
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.snapshot import Snapshot
-from router.core.states import TERMINAL, State
+from router.core.states import TERMINAL, IllegalEvent, State
 from router.core.transitions import TRANSITIONS
 from tests.core.world import World, hosts, request, snapshot
 

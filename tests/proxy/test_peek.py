@@ -7,11 +7,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.proxy import peek, scan
-from router.proxy.headers import RequestHead, parse_request
+from router.proxy.headers import parse_request
 from router.proxy.paths import Body
 from tests.proxy.rig import Rig, answering, chat
 
-PLAIN = RequestHead(b"POST", b"/v1/chat/completions", True)
+PLAIN = parse_request(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n", 100)
 
 
 def look(body: bytes | dict[str, object], kind: Body = Body.JSON) -> peek.Peek:
