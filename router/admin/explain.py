@@ -104,6 +104,7 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
                 weight=standing.override.weight,
                 load=standing.load,
                 load_fresh=standing.load_fresh,
+                pushed_until=standing.pushed_until,
             )
             for id_, standing in standings.items()
         },

@@ -123,6 +123,7 @@ class ClusterViews:
             "healthy": standing.healthy,
             "usable": standing.usable,
             "outlier": self._plane.outlier(standing),
+            "pushed_back_for": _ago(max(now, standing.pushed_until), now),
             "weight": standing.weight,
             "configured_weight": endpoint.weight,
             "override": _override(standing, now),

@@ -12,6 +12,7 @@ from router.config.schema import Admin, Config, Limits
 from router.config.units import Address
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape
+from router.core.health.strain import BackPressure
 from router.core.listener import ListenerLimits
 from router.core.model import Endpoint, EndpointId
 from router.core.routing import (
@@ -124,6 +125,13 @@ def _cluster(spec: ClusterSpec) -> Cluster:
             max_requests=spec.circuit_breaker.max_requests,
         ),
         panic_threshold=spec.health.panic_threshold / 100,
+        back_pressure=None
+        if spec.back_pressure is None
+        else BackPressure(
+            default=float(spec.back_pressure.default),
+            minimum=float(spec.back_pressure.min),
+            maximum=float(spec.back_pressure.max),
+        ),
     )
 
 

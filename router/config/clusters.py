@@ -99,6 +99,19 @@ class CircuitBreaker(Section, frozen=True, kw_only=True):
     ] = 1024
 
 
+class BackPressure(Section, frozen=True, kw_only=True):
+    """An endpoint that answers 429, or 503 with Retry-After, gets nothing until it says; off: it
+    does.
+
+    Where all endpoints push back, the one that comes back first is used: this never turns a
+    request away by itself.
+    """
+
+    default: Annotated[Interval, doc("For how long, where it does not say.")] = Interval(1)
+    min: Annotated[Interval, doc("For no shorter time, whatever it says.")] = Interval(0.1)
+    max: Annotated[Interval, doc("For no longer time, whatever it says.")] = Interval(30)
+
+
 class ClusterSpec(Section, frozen=True, kw_only=True):
     """Endpoints that serve the same models, and how to choose among them."""
 
@@ -121,3 +134,4 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     health: Health = Health()
     scrape: Scrape | None = Scrape()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
+    back_pressure: BackPressure | None = BackPressure()

@@ -94,6 +94,11 @@ def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
         yield Problem(
             (*path, "health", "active", "expected"), "the range goes from the lower to the higher"
         )
+    pushing = cluster.back_pressure
+    if pushing is not None and pushing.min > pushing.max:
+        yield Problem(
+            (*path, "back_pressure", "min"), f"must not be longer than max ({pushing.max})"
+        )
     scrape = cluster.scrape
     if scrape is not None and scrape.stale_after < scrape.interval:
         yield Problem(

@@ -34,7 +34,8 @@ class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """What control knows of one endpoint.
 
     ``ejected``: by outlier detection. ``weight`` None: as configured. ``load`` None: unknown.
-    ``load_at``: monotonic seconds, which all processes of a machine share.
+    ``load_at`` and ``pushed_until``, before which it wants no new request: monotonic seconds,
+    which all processes of a machine share.
     """
 
     id: str
@@ -43,6 +44,7 @@ class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
     ejected: bool = False
     weight: int | None = None
     load: tuple[float, int, int, float | None] | None = None
+    pushed_until: float = 0.0
 
 
 class HostStates(Message, frozen=True, kw_only=True):
@@ -120,6 +122,13 @@ class Suspected(Message, frozen=True, kw_only=True):
     detector: str
 
 
+class PushedBack(Message, frozen=True, kw_only=True):
+    """An endpoint wants no new request until then, monotonic seconds."""
+
+    id: str
+    until: float
+
+
 class AccessLines(Message, frozen=True, kw_only=True):
     """Records of exchanges that ended, in order, one JSON line each."""
 
@@ -129,7 +138,7 @@ class AccessLines(Message, frozen=True, kw_only=True):
 ToWorker = (
     SnapshotUpdate | HostStates | Models | Announce | Drain | AbortAll | Cancel | RequestsQuery
 )
-ToControl = Ack | RequestsReply | CancelReply | StatsReport | Suspected | AccessLines
+ToControl = Ack | RequestsReply | CancelReply | StatsReport | Suspected | PushedBack | AccessLines
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

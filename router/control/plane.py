@@ -92,6 +92,7 @@ class ControlPlane:
             access_lines=self._access_lines,
             host_states=self.roster.updates,
             suspected=self._suspected,
+            pushed_back=self._pushed_back,
             report_interval=report_interval,
         )
         rng = rng if rng is not None else random.Random()
@@ -253,6 +254,10 @@ class ControlPlane:
     def _suspected(self, id_: str, detector: str) -> None:
         self.outliers.suspected(id_, detector)
         self.supervisor.flush()  # each millisecond is more requests into the fault
+
+    def _pushed_back(self, id_: str, until: float) -> None:
+        self.roster.set_pushed(id_, until)
+        self.supervisor.flush()
 
     def _forget_failures(self, id_: str) -> None:
         if (slot := self.slots.get(id_)) is not None:

@@ -37,6 +37,7 @@ class Standing:
         ejected: outlier detection keeps it out of rotation.
         probe_error, scrape_error: what went wrong last time, None after a success.
         load: the engine's last report, also when it is too old to be used.
+        pushed_until: before then it wants no new request, monotonic seconds; 0: it never said so.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Standing:
         "override",
         "probe_error",
         "probed_at",
+        "pushed_until",
         "scrape_error",
     )
 
@@ -61,6 +63,7 @@ class Standing:
         self.load: LoadReport | None = None
         self.load_fresh = False
         self.scrape_error: str | None = None
+        self.pushed_until = 0.0
 
     @property
     def admin(self) -> AdminState:
@@ -91,6 +94,7 @@ class Standing:
             ejected=self.ejected,
             weight=self.override.weight,
             load=None if load is None else (load.at, load.running, load.waiting, load.kv_usage),
+            pushed_until=self.pushed_until,
         )
 
     def __repr__(self) -> str:
@@ -177,6 +181,13 @@ class Roster:
     def set_ejected(self, standing: Standing, ejected: bool) -> None:
         if standing.ejected is not ejected:
             standing.ejected = ejected
+            self.changed(standing)
+
+    def set_pushed(self, id_: str, until: float) -> None:
+        """A worker was told by the endpoint to come again later."""
+        standing = self.standings.get(id_)
+        if standing is not None and until > standing.pushed_until:
+            standing.pushed_until = until
             self.changed(standing)
 
     def set_load(self, standing: Standing, load: LoadReport | None, fresh: bool) -> None:

@@ -59,6 +59,7 @@ class Supervisor:
         access_lines: takes access log lines of all workers.
         host_states: everything known of the endpoints, for a worker that starts.
         suspected: told the endpoint and the detector whose threshold its failures in a row met.
+        pushed_back: told the endpoint and until when it wants no new request, monotonic seconds.
         report_interval: seconds between two reports of a worker.
         module: what ``python -m`` runs as a worker.
     """
@@ -73,6 +74,7 @@ class Supervisor:
         access_lines: Callable[[bytes], None],
         host_states: Callable[[], tuple[HostUpdate, ...]],
         suspected: Callable[[str, str], None],
+        pushed_back: Callable[[str, float], None],
         report_interval: float = 0.5,
         module: str = WORKER_MODULE,
     ) -> None:
@@ -86,6 +88,7 @@ class Supervisor:
         self._access_lines = access_lines
         self._host_states = host_states
         self._suspected = suspected
+        self._pushed_back = pushed_back
         self._report_interval = report_interval
         self._module = module
         self._snapshot: SnapshotUpdate | None = None
@@ -129,7 +132,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while True:
             worker = WorkerProcess(
-                column, loop.time(), self._access_lines, self._acked, self._suspected
+                column,
+                loop.time(),
+                self._access_lines,
+                self._acked,
+                self._suspected,
+                self._pushed_back,
             )
             try:
                 await self._spawn(worker)

@@ -17,6 +17,7 @@ from router.control.messages import (
     Ack,
     CancelReply,
     Message,
+    PushedBack,
     RequestsReply,
     StatsReport,
     Suspected,
@@ -60,6 +61,7 @@ class WorkerProcess:
         access_lines: Callable[[bytes], None],
         acked: Callable[["WorkerProcess"], None],
         suspected: Callable[[str, str], None],
+        pushed_back: Callable[[str, float], None],
     ) -> None:
         self.column = column
         self.started_at = started_at
@@ -70,6 +72,7 @@ class WorkerProcess:
         self._access_lines = access_lines
         self._on_ack = acked
         self._suspected = suspected
+        self._pushed_back = pushed_back
         self._queries: dict[int, asyncio.Future[Any]] = {}
         self._serials = itertools.count(1)
         self._gone = asyncio.Event()
@@ -178,6 +181,8 @@ class WorkerProcess:
                 self._access_lines(message.data)
             case Suspected(id=id_, detector=detector):
                 self._suspected(id_, detector)
+            case PushedBack(id=id_, until=until):
+                self._pushed_back(id_, until)
             case Ack(generation=generation, revision=revision, error=error):
                 if error is None:
                     # The first comes late, when the listeners are open; a newer may have passed it.

@@ -4,6 +4,7 @@ import msgspec
 
 from router.core.balancers.base import BalancerSpec
 from router.core.health.outlier import Outlier
+from router.core.health.strain import BackPressure
 from router.core.model import Endpoint
 
 
@@ -53,6 +54,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     ``panic_threshold`` (0 to 1): when a smaller share of endpoints is healthy, health is ignored,
     as in Envoy; 0 disables. ``models`` are the names that the cluster declares to serve.
+    ``back_pressure``: how endpoints that push back are spared; None: not at all.
     """
 
     name: str
@@ -65,3 +67,4 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     scrape: Scrape | None = None
     breaker: CircuitBreaker = CircuitBreaker()
     panic_threshold: float = 0.5
+    back_pressure: BackPressure | None = BackPressure()

@@ -232,6 +232,8 @@ class Director:
         """The endpoint for the next attempt and the reason, or None if there is none."""
         traffic = exchange.traffic
         assert traffic is not None
+        if now >= self.fleet.strain.due:
+            self.fleet.pass_time(now)
         hosts = traffic.hosts.usable()
         if exchange.trace is not NO_TRACE:
             traffic.hosts.explain(exchange.trace)
@@ -247,6 +249,13 @@ class Director:
             picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
         untried = [host for host in hosts if host.endpoint.id not in tried]
         return (least_active(untried, self.rng), "retry elsewhere") if untried else picked
+
+    def pushed_back(self, exchange: Exchange, retry_after: float | None, now: float) -> None:
+        """The endpoint of the present attempt says that it has too much to do."""
+        assert exchange.traffic is not None and exchange.lease is not None
+        policy = exchange.traffic.cluster.back_pressure
+        if policy is not None:
+            self.fleet.push_back(exchange.lease.host, now + policy.spared(retry_after))
 
     def again(self, exchange: Exchange) -> bool:
         """Whether the cluster's budget bears one more retry; takes it if so."""

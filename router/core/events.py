@@ -36,11 +36,14 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag=False):
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """The endpoint's response head has arrived. ``retry_after``: it says when to come again."""
+    """The endpoint's response head has arrived.
+
+    ``retry_after``: seconds after which it says to come again; None where it does not say.
+    """
 
     status: int
     kind: EventKind = EventKind.HEAD
-    retry_after: bool = False
+    retry_after: float | None = None
 
 
 class Reset(msgspec.Struct, frozen=True, gc=False):

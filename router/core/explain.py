@@ -63,7 +63,10 @@ Level = Callable[[int, BucketSpec, float], float]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one endpoint. ``weight``: an operator's override."""
+    """What is known of one endpoint.
+
+    ``weight``: an operator's override. ``pushed_until``: it wants no new request before then.
+    """
 
     admin: AdminState = AdminState.READY
     healthy: bool = True
@@ -71,6 +74,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     weight: int | None = None
     load: LoadReport | None = None
     load_fresh: bool = False
+    pushed_until: float = 0.0
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,6 +209,8 @@ def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
         if known.weight is not None:
             fleet.set_weight(endpoint, known.weight)
         fleet.set_load(endpoint, known.load if known.load_fresh else None)
+        if known.pushed_until > world.now:
+            fleet.set_pushed(endpoint, known.pushed_until)
     for cluster, waiting in world.waiting.items():
         if cluster in snapshot.clusters:
             director.places(cluster).queue.waiting = waiting

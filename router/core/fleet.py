@@ -6,14 +6,18 @@ is released, so that an endpoint that comes back finds its own in-flight count.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from router.core.balancers.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
 from router.core.health.outlier import Detector, Outlier
+from router.core.health.strain import Strain
 from router.core.host import HostState, LoadReport, SharedLoad, SoleWorker
 from router.core.model import AdminState, Endpoint, EndpointId
 from router.core.trace import DecisionTrace
+
+NEWS = 0.25
+"""Seconds by which an endpoint must push its return back for the other workers to be told again."""
 
 
 class HostSet:
@@ -42,7 +46,7 @@ class HostSet:
             ready = tuple(h for h in self.all if h.admin is AdminState.READY)
             healthy = tuple(h for h in ready if h.healthy and not h.ejected)
             self.panic = len(healthy) < self._panic_threshold * len(ready)
-            self._usable = ready if self.panic else healthy
+            self._usable = unpushed(ready if self.panic else healthy)
             self._version = self._fleet.version
         return self._usable
 
@@ -65,6 +69,10 @@ class Fleet:
         affinity: where conversations were sent; one of its own by default.
         failures: words in which failures in a row are counted; of this process by default.
         suspect: told when an endpoint has failed often enough in a row.
+        tell_pushed: told when an endpoint pushed back, and until when (monotonic seconds).
+
+    Attributes:
+        strain: what ends by itself; ``pass_time`` is due when it says so.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class Fleet:
         affinity: AffinityTable | None = None,
         failures: Words | None = None,
         suspect: Suspicion | None = None,
+        tell_pushed: Callable[[EndpointId, float], None] | None = None,
     ) -> None:
         self.hosts: dict[EndpointId, HostState] = {}
         self.leaving: dict[EndpointId, HostState] = {}
@@ -81,7 +90,9 @@ class Fleet:
         self.shared: SharedLoad = shared if shared is not None else SoleWorker()
         self.failures: Words = failures if failures is not None else defaultdict(int)
         self._suspect: Suspicion = suspect if suspect is not None else _ignored
+        self._tell_pushed = tell_pushed
         self._next_slot = 0
+        self.strain = Strain()
 
     def reconcile(
         self, endpoints: Iterator[Endpoint], slots: Mapping[str, int] | None = None
@@ -97,6 +108,7 @@ class Fleet:
             host = known.pop(endpoint.id, None)
             if host is None:
                 host = HostState(endpoint, self.slot(endpoint.id, slots), self.shared)
+                host.strain = self.strain
                 host.admin = AdminState.DRAIN if endpoint.draining else AdminState.READY
             elif host.endpoint != endpoint:
                 if host.weight == host.endpoint.weight:  # not overridden by an operator
@@ -155,6 +167,31 @@ class Fleet:
         if (host := self.hosts.get(id_)) is not None:
             host.load = load
 
+    # What ends by itself.
+
+    def push_back(self, host: HostState, until: float) -> None:
+        """An endpoint wants no new request until then; the other workers are to know."""
+        known = host.pushed_until
+        if self._spare(host, until) and self._tell_pushed is not None and until > known + NEWS:
+            self._tell_pushed(host.id, until)
+
+    def set_pushed(self, id_: EndpointId, until: float) -> None:
+        """Another worker was told so."""
+        if (host := self.hosts.get(id_)) is not None:
+            self._spare(host, until)
+
+    def _spare(self, host: HostState, until: float) -> bool:
+        if until <= host.pushed_until:
+            return False
+        self.strain.pushed_back(host, until)
+        self.version += 1
+        return True
+
+    def pass_time(self, now: float) -> None:
+        """End what is over. To be called before a pick from ``strain.due`` on."""
+        if self.strain.pass_time(now):
+            self.version += 1
+
     def prune(self) -> None:
         """Forget the hosts that left and have no lease any more."""
         self.leaving = {id_: host for id_, host in self.leaving.items() if host.in_flight > 0}
@@ -163,8 +200,18 @@ class Fleet:
         return f"<Fleet {len(self.hosts)} hosts, {len(self.leaving)} leaving, v{self.version}>"
 
 
+def unpushed(hosts: tuple[HostState, ...]) -> tuple[HostState, ...]:
+    """Those that did not push back; if all did, the one that wants requests again first."""
+    free = tuple(host for host in hosts if not host.pushed_until)
+    if free or not hosts:
+        return free
+    return (min(hosts, key=lambda host: host.pushed_until),)
+
+
 def _reason(host: HostState) -> str:
     """Why a host takes no request."""
+    if host.pushed_until and host.admin is AdminState.READY and host.healthy and not host.ejected:
+        return "pushed back"
     if host.admin is not AdminState.READY:
         return host.admin.name.lower()
     return "ejected" if host.healthy else "unhealthy"

@@ -13,6 +13,7 @@ import msgspec
 
 from router.core import errors
 from router.core.health.monitor import FailureMonitor
+from router.core.health.strain import Strain
 from router.core.model import AdminState, Endpoint, EndpointId
 
 
@@ -134,22 +135,31 @@ class HostState:
     ``latency`` is None until a balancer that looks at it asks for it by setting it. ``monitor`` is
     None where outlier detection is off. ``first_bytes`` counts streams that began,
     ``first_byte_seconds`` adds up how long that took them.
+
+    ``scars`` are failed attempts that still count as in flight, ``healed`` those that ceased to
+    before their time; ``pushed_until`` is when the endpoint wants new requests again, 0 while it
+    takes them. The fleet's ``strain`` ends them.
     """
 
     __slots__ = (
         "admin",
         "ejected",
         "endpoint",
+        "failures_in_a_row",
         "first_byte_seconds",
         "first_bytes",
+        "healed",
         "healthy",
         "in_flight",
         "latency",
         "load",
         "monitor",
         "outcomes",
+        "pushed_until",
+        "scars",
         "shared",
         "slot",
+        "strain",
         "weight",
     )
 
@@ -168,6 +178,11 @@ class HostState:
         self.outcomes = [0] * len(Outcome)
         self.first_bytes = 0
         self.first_byte_seconds = 0.0
+        self.strain: Strain | None = None
+        self.scars = 0
+        self.healed = 0
+        self.failures_in_a_row = 0
+        self.pushed_until = 0.0
 
     @property
     def id(self) -> EndpointId:
@@ -177,6 +192,11 @@ class HostState:
     def active(self) -> int:
         """Attempts in flight at this endpoint from all workers of the machine."""
         return self.in_flight + self.shared.others(self.slot)
+
+    @property
+    def burden(self) -> int:
+        """What balancers compare: attempts in flight, and failures that still count as such."""
+        return self.in_flight + self.scars + self.shared.others(self.slot)
 
     @property
     def total(self) -> int:
@@ -208,13 +228,13 @@ class Lease:
         host.in_flight += 1
         host.shared.publish(host.slot, host.in_flight)
 
-    def answered(self, status: int, retry_after: bool) -> None:
+    def answered(self, status: int, retry_after: float | None) -> None:
         """The response head has come.
 
         Args:
-            retry_after: it says when to come again.
+            retry_after: seconds after which it says to come again; None where it does not say.
         """
-        if status == 429 or (retry_after and status == 503):
+        if status == 429 or (status == 503 and retry_after is not None):
             self.verdict = _PUSHED_BACK
             return
         self.verdict = _STATUS_ERROR if status >= 500 else _SUCCESS
@@ -261,6 +281,11 @@ class Lease:
         if host.latency is not None and now is not None and outcome in _FAILURES:
             host.latency.failed(0.0 if self.heard else now - self.since, now)
         host.shared.publish(host.slot, host.in_flight)
+        if outcome is _SUCCESS:
+            if (host.scars or host.failures_in_a_row) and host.strain is not None:
+                host.strain.succeeded(host)
+        elif host.strain is not None and now is not None and outcome in _FAILURES:
+            host.strain.failed(host, now)
         if host.monitor is not None:
             if outcome is _SUCCESS:
                 host.monitor.completed()

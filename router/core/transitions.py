@@ -84,6 +84,7 @@ def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert lease.verdict is not None
     if lease.verdict is Outcome.PUSHED_BACK:
         lease.refused(now)
+        exchange.director.pushed_back(exchange, event.retry_after, now)
     if event.status >= 400 and policy.retries_status(event.status):
         if exchange.may_retry():
             return exchange.again(lease.verdict, now)

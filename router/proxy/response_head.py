@@ -11,6 +11,7 @@ import enum
 import httptools
 
 from router.proxy.headers import NEVER_LISTED, OURS, names
+from router.proxy.retry_after import seconds_after
 
 
 class _Kind(enum.IntEnum):
@@ -63,7 +64,7 @@ class ResponseHead:
         length: Content-Length, None if there was none.
         content_type: lower case.
         keep_alive: the engine's connection can be used again after it.
-        retry_after: it says when to come again.
+        retry_after: seconds after which it says to come again; None where it does not say.
         event_stream: the body is text/event-stream.
         tells_usage: the body may end with a ``usage`` object.
         empty: it has no body, whatever was asked for.
@@ -93,7 +94,7 @@ class ResponseHead:
         chunked: bool,
         content_type: bytes,
         keep_alive: bool,
-        retry_after: bool,
+        retry_after: float | None,
     ) -> None:
         self.status = status
         self.start = start
@@ -151,7 +152,8 @@ def read_head(raw: bytes) -> ResponseHead:
     if head is not None and digits.isdigit() and len(digits) <= _DIGITS:
         return head.with_length(int(digits))
     head = _check(raw)
-    if len(raw) <= _CACHED_HEAD_LENGTH:
+    # What Retry-After says may be a date, and then means something else each time.
+    if len(raw) <= _CACHED_HEAD_LENGTH and head.retry_after is None:
         if len(_heads) >= _CACHED_HEADS:
             _heads.clear()
         _heads[raw] = head
@@ -197,7 +199,8 @@ def _check(raw: bytes) -> ResponseHead:
 
 def _read_lines(status: int, raw: bytes, keep_alive: bool) -> ResponseHead:
     length: int | None = None
-    chunked = retry_after = False
+    chunked = False
+    retry_after: float | None = None
     content_type = b""
     lines = raw.split(b"\r\n")
     first = lines[0]
@@ -213,7 +216,7 @@ def _read_lines(status: int, raw: bytes, keep_alive: bool) -> ResponseHead:
             content_type = value
             kept.append(line)
         elif kind is _Kind.RETRY:
-            retry_after = True
+            retry_after = seconds_after(value)
             kept.append(line)
         elif kind is _CODING:
             if chunked or value != b"chunked":

@@ -34,6 +34,7 @@ from router.control.messages import (
     HostStates,
     HostUpdate,
     Models,
+    PushedBack,
     RequestsQuery,
     RequestsReply,
     SnapshotUpdate,
@@ -77,6 +78,7 @@ class Worker:
             board.affinity(),
             board.failure_words,
             self._suspect,
+            self._push_back,
         )
         self._buckets = board.buckets()
         self._ring = AccessRing()
@@ -193,6 +195,8 @@ class Worker:
         self._fleet.set_health(id_, host.healthy)
         self._fleet.set_ejected(id_, host.ejected)
         self._fleet.set_weight(id_, known.endpoint.weight if host.weight is None else host.weight)
+        if host.pushed_until > time.monotonic():
+            self._fleet.set_pushed(id_, host.pushed_until)
         self._fleet.set_load(id_, None if host.load is None else LoadReport(*host.load))
 
     # --- ends ----------------------------------------------------------------------------
@@ -226,6 +230,9 @@ class Worker:
 
     def _suspect(self, id_: EndpointId, detector: Detector) -> None:
         self._channel.send(Suspected(id=id_, detector=detector))
+
+    def _push_back(self, id_: EndpointId, until: float) -> None:
+        self._channel.send(PushedBack(id=id_, until=until))
 
     async def _report_for_ever(self) -> None:
         while True:

@@ -34,6 +34,7 @@ FAULTS = [
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, weight: 0}]", "w.yaml:4:50: expected a whole number >= 1, got 0"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, priority: 1}]", "w.yaml:4:42: field 'priority' is not supported by this version"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, labels: {version: 1}}]", "w.yaml:4:60: expected a text, got 1; put it in quotes"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    back_pressure: {min: 5s, max: 1s}", "w.yaml:5:26: must not be longer than max (1s)"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    discovery: {type: file, path: e.yaml}", "w.yaml:5:16: endpoints and discovery together: give one"),
     ("endpoints: [10.0.0.1:8000]", "discovery: {type: fil, path: e.yaml}", "w.yaml:4:23: expected one of file, dns, kubernetes, got 'fil' (did you mean 'file'?)"),
     ("endpoints: [10.0.0.1:8000]", "discovery: {type: dns, name: a.b}", "w.yaml:4:16: with A records a port is needed (port: 8000)"),

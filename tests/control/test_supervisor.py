@@ -38,6 +38,7 @@ async def supervised(count: int = 1, module: str = WORKER_MODULE):
         access_lines=lambda lines: None,
         host_states=lambda: (),
         suspected=lambda id_, detector: None,
+        pushed_back=lambda id_, until: None,
         report_interval=0.05,
         module=module,
     )

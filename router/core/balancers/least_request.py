@@ -70,10 +70,10 @@ class LeastRequest:
         # Not randrange: it costs 0.4 us, and its freedom from bias is worth 1 in 2 ** 53 here.
         draw, size = rng.random, len(hosts)
         best = hosts[int(draw() * size)]
-        best_active = best.active
+        best_active = best.burden
         for _ in range(self._choices - 1):
             other = hosts[int(draw() * size)]
-            active = other.active
+            active = other.burden
             if active < best_active:
                 best, best_active = other, active
         return best, "less loaded"
@@ -87,7 +87,7 @@ class LeastRequest:
         drawn = f"the least loaded of {self._choices} drawn from {len(hosts)}"
         selection = "the least loaded of all" if self._full_scan else drawn
         return Scores(
-            notes={"selection": selection}, hosts={h.id: {"active": h.active} for h in hosts}
+            notes={"selection": selection}, hosts={h.id: {"active": h.burden} for h in hosts}
         )
 
     def _plan(self, hosts: Sequence[HostState]) -> None:
@@ -97,7 +97,7 @@ class LeastRequest:
             self._schedule = EdfSchedule(hosts, self._dynamic_weight)
 
     def _dynamic_weight(self, host: HostState) -> float:
-        divisor: float = (host.active + 1) ** self._spec.active_request_bias
+        divisor: float = (host.burden + 1) ** self._spec.active_request_bias
         weight = host.weight if self._warm_up is None else self._warm_up.weight(host)
         return weight / divisor
 
@@ -105,10 +105,10 @@ class LeastRequest:
 def least_active(hosts: Sequence[HostState], rng: Rng) -> HostState:
     """The host with the fewest attempts in flight; ties broken uniformly (reservoir)."""
     best = hosts[0]
-    best_active = best.active
+    best_active = best.burden
     ties = 1
     for host in hosts[1:]:
-        active = host.active
+        active = host.burden
         if active < best_active:
             best, best_active, ties = host, active, 1
         elif active == best_active:

@@ -92,7 +92,7 @@ class PeakEwma:
 
 def _cost(host: HostState, now: float) -> float:
     """Expected seconds of work ahead of one more request, by weight."""
-    return _latency(host).estimate(now) * (host.active + 1) / host.weight
+    return _latency(host).estimate(now) * (host.burden + 1) / host.weight
 
 
 def _latency(host: HostState) -> Latency:

@@ -93,10 +93,10 @@ class PrefixHash:
         if key is None:
             return Scores(
                 notes={"key": f"none: the request has no {self._spec.key}"},
-                hosts={host.id: {"active": host.active} for host in hosts},
+                hosts={host.id: {"active": host.burden} for host in hosts},
             )
         weights = sum(host.weight for host in hosts)
-        total = 1 + sum(host.active for host in hosts)
+        total = 1 + sum(host.burden for host in hosts)
         slot = self._affinity.get(key)
         remembered = next((host.id for host in hosts if host.slot == slot), None)
         notes: dict[str, float | str] = {"key": f"{key:016x}"}
@@ -122,15 +122,15 @@ class PrefixHash:
 
     def _bears(self, host: HostState, hosts: Sequence[HostState]) -> bool:
         """Whether one more request keeps the host within its bound."""
-        active = host.active
+        active = host.burden
         if not active:
             return True
-        total = 1 + sum(other.active for other in hosts)
+        total = 1 + sum(other.burden for other in hosts)
         return active < math.ceil(self._spec.bound * total * host.weight / self._weights)
 
     def _least_loaded(self, key: int, hosts: Sequence[HostState]) -> HostState:
         def rank(host: HostState) -> tuple[float, int]:
-            return (host.active + 1) / host.weight, -_score(key, self._seeds[host.slot])
+            return (host.burden + 1) / host.weight, -_score(key, self._seeds[host.slot])
 
         return min(hosts, key=rank)
 

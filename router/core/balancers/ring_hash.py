@@ -129,11 +129,11 @@ class RingHash:
 
     def _bears(self, host: HostState) -> bool:
         """Whether one more request keeps the host within the balance factor."""
-        active = host.active
+        active = host.burden
         if not active:
             return True
         assert self._spec.hash_balance_factor is not None
-        total = 1 + sum(other.active for other in self._hosts)
+        total = 1 + sum(other.burden for other in self._hosts)
         share = host.weight / self._total
         return active < math.ceil(total * share * self._spec.hash_balance_factor / 100)
 
