@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 Behaviour = dict[str, Any]
@@ -12,13 +13,23 @@ class Backend:
     """Listens on a port of its own; one that is ``down`` holds its port, so connects are refused.
 
     Attributes:
+        behaviour: what it does once its script is over.
+        script: what it does with the next requests, one each.
         hits: requests read.
         busiest: the most requests that were being answered at one time.
     """
 
-    def __init__(self, name: str, behaviour: Behaviour, *, down: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        behaviour: Behaviour,
+        *,
+        script: Sequence[Behaviour] = (),
+        down: bool = False,
+    ) -> None:
         self.name = name
         self.behaviour = behaviour
+        self.script = list(script)
         self.hits = 0
         self.busiest = 0
         self._busy = 0
@@ -66,7 +77,7 @@ class Backend:
 
     async def _answer(self, writer: asyncio.StreamWriter, head_only: bool) -> bool:
         """Whether the connection can take another request."""
-        behaviour = self.behaviour
+        behaviour = self.script.pop(0) if self.script else self.behaviour
         reset = behaviour.get("reset")
         if behaviour.get("hang"):
             await asyncio.sleep(3600)

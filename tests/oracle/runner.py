@@ -21,10 +21,10 @@ import yaml
 from router.config.build import build
 from router.config.load import loads
 from router.core.director import Director
-from router.core.fleet import Fleet
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
 from tests.oracle.backend import Backend
+from tests.oracle.control import Control, Skipping, skip
 from tests.oracle.translate import translate
 
 DATA = Path(__file__).parents[1] / "data/oracle"
@@ -66,16 +66,29 @@ class Scenario:
         self.left_out: list[str] = []
         self._serial = 0
 
-    async def __aenter__(self) -> "Scenario":
+    async def configuration(self) -> dict[str, Any]:
+        """Start the backends; our configuration for them, as plain data."""
         for name, spec in self.data["backends"].items():
-            backend = Backend(name, spec.get("default", {}), down=spec.get("down", False))
+            backend = Backend(
+                name,
+                spec.get("default", {}),
+                script=spec.get("script", ()),
+                down=spec.get("down", False),
+            )
             self.backends[name] = backend
             await backend.start()
         ports = {name: backend.port for name, backend in self.backends.items()}
         config, self.left_out = translate(self.data["envoy"], ports)
+        return config
+
+    async def __aenter__(self) -> "Scenario":
+        config = await self.configuration()
         snapshot = build(loads(yaml.safe_dump(config, sort_keys=False), "scenario", {}), 1)
-        director = Director(snapshot, Fleet(), random.Random(5))
-        self.server = ProxyServer(director, self.recorder)
+        self.control = Control()
+        director = Director(snapshot, self.control.fleet, random.Random(5))
+        await self.control.start(snapshot)
+        clock = asyncio.get_running_loop().time
+        self.server = ProxyServer(director, self.recorder, clock=clock)
         sock = socket.create_server(("127.0.0.1", 0))
         self.port: int = sock.getsockname()[1]
         await self.server.listen(sock)
@@ -83,35 +96,58 @@ class Scenario:
 
     async def __aexit__(self, *_: object) -> None:
         await self.server.close()
+        await self.control.close()
+        await self.stop_backends()
+
+    async def stop_backends(self) -> None:
         for backend in self.backends.values():
             await backend.stop()
 
     def configure(self, step: dict[str, Any]) -> None:
         """A ``set`` step: what backends do from now on."""
         for name, spec in step["set"].items():
-            self.backends[name].behaviour = spec["default"]
+            backend = self.backends[name]
+            backend.script = list(spec.get("script", ()))
+            backend.behaviour = spec.get("default", backend.behaviour)
 
     async def send(self, spec: dict[str, Any]) -> Answer:
         """One request of a ``requests`` step over a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             async with asyncio.timeout(20):
-                return await self._exchange(reader, writer, spec)
+                return await self.exchange(reader, writer, spec)
         finally:
             writer.transport.abort()
 
+    def ejected(self) -> dict[str, list[str]]:
+        """Backends that are out of rotation, by cluster."""
+        return {
+            cluster: sorted(self.name_of(address) for address in self.control.ejected(cluster))
+            for cluster in self.control.outliers.clusters
+        }
+
+    def name_of(self, address: str) -> str:
+        """The backend that listens there."""
+        port = int(address.rpartition(":")[2])
+        return next(name for name, backend in self.backends.items() if backend.port == port)
+
     async def series(self, spec: dict[str, Any], count: int) -> list[Answer]:
-        """Requests one after another over one connection."""
+        """Requests one after another over one connection; ``${i}`` is the number of each."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             async with asyncio.timeout(30):
-                return [await self._exchange(reader, writer, spec) for _ in range(count)]
+                answers = []
+                for number in range(count):
+                    answers.append(await self.exchange(reader, writer, _numbered(spec, number)))
+                    await pause(spec.get("gap", 0))
+                return answers
         finally:
             writer.transport.abort()
 
-    async def _exchange(
+    async def exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, spec: dict[str, Any]
     ) -> Answer:
+        """One request of a ``requests`` step over a connection that is open."""
         started = time.monotonic()
         self._serial += 1
         method = spec.get("method", "GET")
@@ -159,6 +195,21 @@ class Scenario:
         finally:
             writer.transport.abort()
         return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+
+
+async def pause(seconds: float) -> None:
+    """Costs nothing where time can be skipped."""
+    if isinstance(asyncio.get_running_loop(), Skipping):
+        await skip(seconds)
+    elif seconds:
+        await asyncio.sleep(seconds)
+
+
+def _numbered(spec: dict[str, Any], number: int) -> dict[str, Any]:
+    if "${i}" not in str(spec):
+        return spec
+    headers = {k: str(v).replace("${i}", str(number)) for k, v in spec["headers"].items()}
+    return spec | {"headers": headers}
 
 
 def outcome(

@@ -7,7 +7,6 @@ not on the list fails, and so does one on the list that is none any more.
 import asyncio
 import re
 from collections import Counter
-from pathlib import Path
 
 from router.core import events
 from router.core.balancers.base import BalancerSpec
@@ -15,39 +14,9 @@ from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.round_robin import RoundRobin
 from router.core.clock import HandClock
 from tests.core.world import World, snapshot
-from tests.oracle.runner import Scenario, envoys_outcome, outcome, shares
+from tests.oracle.document import DOCUMENT, Outcomes, compare, near
+from tests.oracle.runner import DATA, Scenario, envoys_outcome, outcome, shares
 from tests.oracle.translate import RETRY_ON
-
-DOCUMENT = (Path(__file__).parents[2] / "docs/differences-from-envoy.md").read_text()
-Outcomes = dict[str, tuple[str, str]]
-"""Case -> what Envoy did, what we do."""
-
-
-def listed(scenario: str) -> Outcomes:
-    """The document's table of a scenario."""
-    section = re.search(rf"^## `{scenario}`$(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
-    assert section is not None, f"no section for {scenario}"
-    rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in section[1].splitlines()
-        if line.startswith("| `")
-    ]
-    for row in rows:
-        assert len(row) == 4 and row[3], f"needs case, Envoy, Warmpath and why: {row}"
-    return {case.strip("`"): (envoy, ours) for case, envoy, ours, _ in rows}
-
-
-def compare(scenario: str, outcomes: Outcomes) -> None:
-    found = {case: pair for case, pair in outcomes.items() if pair[0] != pair[1]}
-    expected = listed(scenario)
-    wrong = [
-        f"| `{case}` | {' | '.join(found.get(case, ('no difference', '')))} | listed: "
-        f"{expected.get(case, 'not at all')}"
-        for case in sorted(found.keys() | expected.keys())
-        if found.get(case) != expected.get(case)
-    ]
-    assert not wrong, "\n" + "\n".join(wrong)
-
 
 # --- heads and framing ----------------------------------------------------------------------
 
@@ -109,19 +78,10 @@ async def test_routing() -> None:
                 continue
             total = sum(observed["backends"].values())
             envoys = {name: 100 * n / total for name, n in observed["backends"].items()}
-            outcomes[spec["path"]] = _near(envoys, shares(answers), points=5)
+            outcomes[spec["path"]] = near(envoys, shares(answers), points=5)
         left_out = "range query frac mirror rewrite regexrw redirect direct mutate"
         assert scenario.left_out == left_out.split()
     compare("routing", outcomes)
-
-
-def _near(theirs: dict[str, float], ours: dict[str, float], points: float) -> tuple[str, str]:
-    """Both as text; the same text if no share differs by more than ``points``."""
-    names = theirs.keys() | ours.keys()
-    text = ", ".join(f"{name} {share:.0f}%" for name, share in sorted(theirs.items()))
-    if all(abs(theirs.get(name, 0) - ours.get(name, 0)) <= points for name in names):
-        return text, text
-    return text, ", ".join(f"{name} {share:.0f}%" for name, share in sorted(ours.items()))
 
 
 # --- which endpoint -------------------------------------------------------------------------
@@ -139,7 +99,7 @@ async def test_balancing_around_a_slow_endpoint() -> None:
             answers = await asyncio.gather(*tasks)
             total = sum(observed.values())
             envoys = {name: 100 * count / total for name, count in observed.items()}
-            return spec["path"], _near(envoys, shares(answers), points=8)
+            return spec["path"], near(envoys, shares(answers), points=8)
 
         steps = [step for step in scenario.steps if step["requests"].get("parallel")]
         outcomes = dict(await asyncio.gather(*(stream(step) for step in steps)))
@@ -249,7 +209,10 @@ def _load(statuses: dict[str, int], hits: int, busiest: int) -> str:
     return f"{answers}; {hits} sent, {busiest} at once"
 
 
-def test_the_document_lists_scenarios_that_exist() -> None:
-    names = re.findall(r"^## `(\w+)`$", DOCUMENT, re.M)
-    assert names == sorted(set(names)) and len(names) == 7
+def test_every_scenario_is_compared_or_listed_as_not() -> None:
+    compared = re.findall(r"^## `(\w+)`$", DOCUMENT, re.M)
+    recorded = sorted(path.stem for path in DATA.glob("*.json"))
+    assert compared == recorded and len(recorded) == 15
+    left = DOCUMENT.partition("## Not compared\n")[2]
+    assert re.findall(r"^\| `(\w+)`", left, re.M) == ["ext_proc", "overload"]
     assert outcome(503, "URX,UC", 2, cut=True) == "503 UC,URX x2 cut"

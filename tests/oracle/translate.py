@@ -6,11 +6,18 @@ difference is on the list.
 
 from typing import Any
 
-LB = {"ROUND_ROBIN": "round_robin", "LEAST_REQUEST": "least_request", "RANDOM": "random"}
+LB = {
+    "ROUND_ROBIN": "round_robin",
+    "LEAST_REQUEST": "least_request",
+    "RANDOM": "random",
+    "RING_HASH": "ring_hash",
+    "MAGLEV": "maglev",
+}
+LOCAL_LIMIT = "envoy.filters.http.local_ratelimit"
 RETRY_ON = {"5xx", "gateway-error", "reset", "connect-failure", "retriable-status-codes"}
 MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"}
 ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
-ACTION_KEYS |= {"max_stream_duration"}
+ACTION_KEYS |= {"max_stream_duration", "hash_policy", "rate_limits"}
 RETRY_KEYS = {"retry_on", "num_retries", "per_try_timeout", "retry_back_off"}
 RETRY_KEYS |= {"retriable_status_codes", "retriable_headers"}
 
@@ -22,14 +29,16 @@ class NotOurs(Exception):
 def translate(envoy: dict[str, Any], ports: dict[str, int]) -> tuple[dict[str, Any], list[str]]:
     """Our configuration as plain data, and the names of the routes that were left out."""
     clusters = {spec["name"]: spec for spec in envoy["clusters"]}
-    routes, left_out = [], []
+    routes: list[dict[str, Any]] = []
+    left_out = []
     for index, route in enumerate(envoy["routes"]):
         name = route.get("name", f"r{index}")
         try:
-            routes.append({"name": name, **_route(route, clusters)})
+            routes += _routes(name, route, clusters)
         except NotOurs:
             left_out.append(name)
     head_timeout = envoy.get("hcm", {}).get("request_headers_timeout", "15s")
+    clusters = _used(clusters, routes)
     config = {
         "version": 1,
         "limits": {"max_head": "60KiB", "timeouts": {"head": head_timeout}},
@@ -37,6 +46,18 @@ def translate(envoy: dict[str, Any], ports: dict[str, int]) -> tuple[dict[str, A
         "routes": routes,
     }
     return config, left_out
+
+
+def _used(
+    clusters: dict[str, dict[str, Any]], routes: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Those with a balancer that needs no key, or that were given one."""
+    wanted = {arm["cluster"] for route in routes for arm in route["to"]}
+    return {
+        name: spec
+        for name, spec in clusters.items()
+        if name in wanted or spec.get("lb_policy") not in {"RING_HASH", "MAGLEV"}
+    }
 
 
 def _cluster(spec: dict[str, Any], ports: dict[str, int]) -> dict[str, Any]:
@@ -58,14 +79,41 @@ def _cluster(spec: dict[str, Any], ports: dict[str, int]) -> dict[str, Any]:
         )
         if theirs in limits
     }
+    panic = spec.get("common_lb_config", {}).get("healthy_panic_threshold", {}).get("value", 50)
     return {
         "name": spec["name"],
         "endpoints": endpoints,
-        "balancer": balancer,
+        "balancer": balancer | spec.get("hash", {}),
         "circuit_breaker": breaker,
-        "health": {"active": "off"},
+        "health": {
+            "active": _checks(spec.get("health_checks", [])),
+            "outlier": _outlier(spec.get("outlier_detection")),
+            "panic_threshold": f"{panic}%",
+        },
         "scrape": "off",
     }
+
+
+def _checks(checks: list[dict[str, Any]]) -> dict[str, Any] | str:
+    if not checks:
+        return "off"
+    [check] = checks
+    return {
+        "interval": check["interval"],
+        "timeout": check["timeout"],
+        "fall": check["unhealthy_threshold"],
+        "rise": check["healthy_threshold"],
+        "expected": [200, 599],  # whatever it answers, as for a check that only connects
+    }
+
+
+def _outlier(spec: dict[str, Any] | None) -> dict[str, Any] | str:
+    """Envoy's names, and its defaults where ours differ."""
+    if spec is None:
+        return "off"
+    fields = {"always_eject_one_host": False, "max_ejection_percent": 10} | spec
+    uneject = fields.pop("successful_active_health_check_uneject_host", True)
+    return fields | {"successful_active_health_check_uneject": uneject}
 
 
 def _thresholds(spec: dict[str, Any]) -> dict[str, Any]:
@@ -73,11 +121,60 @@ def _thresholds(spec: dict[str, Any]) -> dict[str, Any]:
     return dict(limits)
 
 
+def _routes(
+    name: str, route: dict[str, Any], clusters: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """One route, or one for each value that a descriptor names, and one for the others."""
+    plain = {key: value for key, value in route.items() if key != "typed_per_filter_config"}
+    filters = dict(route.get("typed_per_filter_config", {}))
+    limit = filters.pop(LOCAL_LIMIT, None)
+    if filters:
+        raise NotOurs(", ".join(filters))
+    ours = {"name": name, **_route(plain, clusters)}
+    if limit is None:
+        return [ours]
+    if limit["filter_enforced"]["default_value"]["numerator"] == 0:
+        raise NotOurs("a limit that is not enforced")
+    limits: list[dict[str, Any]] = []
+    found = []
+    for descriptor in limit.get("descriptors", ()):
+        [entry] = descriptor["entries"]
+        [rule] = [action for use in plain["route"]["rate_limits"] for action in use["actions"]]
+        header = rule["request_headers"]["header_name"]
+        bucket = descriptor["token_bucket"]
+        if "value" not in entry:
+            limits.append(bucket | {"per": f"header:{header}"})
+            continue
+        match = ours["match"] | {"headers": {header: {"exact": entry["value"]}}}
+        found.append(
+            ours | {"name": f"{name}-{entry['value']}", "match": match, "limits": [bucket]}
+        )
+    return [*found, ours | {"limits": [*limits, limit["token_bucket"]]}]
+
+
+def _hashed(policies: list[dict[str, Any]], name: str, clusters: dict[str, dict[str, Any]]) -> str:
+    """A cluster for each way of hashing: in ours the key belongs to the balancer."""
+    keys = []
+    for policy in policies:
+        if "header" in policy:
+            keys.append(f"header:{policy['header']['header_name']}")
+        elif "cookie" in policy:
+            keys.append(f"cookie:{policy['cookie']['name']}")
+        else:
+            keys.append("source_ip")
+    combine = "first" if any(policy.get("terminal") for policy in policies) else "all"
+    made = f"{name}-{len(clusters)}"
+    clusters[made] = clusters[name] | {"name": made, "hash": {"key": keys, "combine": combine}}
+    return made
+
+
 def _route(route: dict[str, Any], clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    action = route.get("route", {})
+    action = dict(route.get("route", {}))
     extra = set(route) - {"name", "match", "route"} | set(action) - ACTION_KEYS
     if extra or not action:
         raise NotOurs(", ".join(sorted(extra)))
+    if "hash_policy" in action:
+        action["cluster"] = _hashed(action["hash_policy"], action["cluster"], clusters)
     if "cluster" in action:
         to: list[dict[str, Any]] = [{"cluster": action["cluster"]}]
     else:

@@ -1,0 +1,43 @@
+"""The document that lists the differences from Envoy, held against what was found."""
+
+import re
+from pathlib import Path
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/differences-from-envoy.md").read_text()
+Outcomes = dict[str, tuple[str, str]]
+"""Case -> what Envoy did, what we do."""
+
+
+def listed(scenario: str) -> Outcomes:
+    """The document's table of a scenario."""
+    section = re.search(rf"^## `{scenario}`$(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
+    assert section is not None, f"no section for {scenario}"
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in section[1].splitlines()
+        if line.startswith("| `")
+    ]
+    for row in rows:
+        assert len(row) == 4 and row[3], f"needs case, Envoy, Warmpath and why: {row}"
+    return {case.strip("`"): (envoy, ours) for case, envoy, ours, _ in rows}
+
+
+def compare(scenario: str, outcomes: Outcomes) -> None:
+    found = {case: pair for case, pair in outcomes.items() if pair[0] != pair[1]}
+    expected = listed(scenario)
+    wrong = [
+        f"| `{case}` | {' | '.join(found.get(case, ('no difference', '')))} | listed: "
+        f"{expected.get(case, 'not at all')}"
+        for case in sorted(found.keys() | expected.keys())
+        if found.get(case) != expected.get(case)
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def near(theirs: dict[str, float], ours: dict[str, float], points: float) -> tuple[str, str]:
+    """Both as text; the same text if no share differs by more than ``points``."""
+    names = theirs.keys() | ours.keys()
+    text = ", ".join(f"{name} {share:.0f}%" for name, share in sorted(theirs.items()))
+    if all(abs(theirs.get(name, 0) - ours.get(name, 0)) <= points for name in names):
+        return text, text
+    return text, ", ".join(f"{name} {share:.0f}%" for name, share in sorted(ours.items()))
