@@ -8,7 +8,7 @@ read is the data plane's business, so the composition root hands in the function
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -42,6 +42,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     model: _Short | None = None
     user: _Short | None = None
     prompt: str | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    tenant: _Short | None = None
+    priority: Literal["low", "normal", "high"] = "normal"
     body: msgspec.Raw = msgspec.Raw(b"")
     seed: int = 1
 
@@ -75,6 +78,9 @@ class ExplainViews:
             model=question.model,
             user=question.user,
             prompt=question.prompt,
+            max_tokens=question.max_tokens,
+            tenant=question.tenant,
+            priority=question.priority,
             body=_body(question),
         )
         try:

@@ -38,6 +38,14 @@ def _header(text: str) -> tuple[str, str]:
 @click.option("--model", help="The request's model.")
 @click.option("--prompt", help="Its first user message; affinity looks at its beginning.")
 @click.option("--user", help="The body's field user.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="The body's field max_tokens.")
+@click.option("--tenant", help="Who it is for, as an API key would say.")
+@click.option(
+    "--priority",
+    type=click.Choice(["low", "normal", "high"]),
+    default="normal",
+    show_default=True,
+)
 @click.option("--path", default="/v1/chat/completions", show_default=True)
 @click.option("--method", default="POST", show_default=True)
 @click.option("--header", "headers", multiple=True, help="'name: value'; may be repeated.")
@@ -55,6 +63,7 @@ def explain_command(
     token_file: Path | None,
     headers: tuple[str, ...],
     body: BinaryIO | None,
+    max_tokens: int | None,
     seed: int,
     output: str,
     **words: str | None,
@@ -68,8 +77,11 @@ def explain_command(
 
     if live is not None and config is not None:
         raise click.UsageError("--live asks the running router: it takes no --config")
-    if body is not None and any(words[name] is not None for name in ("model", "prompt", "user")):
-        raise click.UsageError("a body names its own model, prompt and user: give --body, or these")
+    given = (words["model"], words["prompt"], words["user"], max_tokens)
+    if body is not None and any(one is not None for one in given):
+        raise click.UsageError(
+            "a body names its own model, prompt, user and max_tokens: give --body, or these"
+        )
     asked = Description(
         method=str(words["method"]).upper(),
         path=str(words["path"]),
@@ -78,6 +90,9 @@ def explain_command(
         model=words["model"],
         user=words["user"],
         prompt=words["prompt"],
+        max_tokens=max_tokens,
+        tenant=words["tenant"],
+        priority=str(words["priority"]),
         body=None if body is None else body.read(),
     )
     if live is not None:
@@ -137,8 +152,9 @@ def _ask(url: str, token_file: Path | None, asked: "Description", seed: int) -> 
         "headers": dict(asked.headers),
         "client": asked.client,
         "seed": seed,
+        "priority": asked.priority,
     }
-    for name in ("model", "user", "prompt"):
+    for name in ("model", "user", "prompt", "max_tokens", "tenant"):
         if (value := getattr(asked, name)) is not None:
             question[name] = value
     if asked.body is not None:

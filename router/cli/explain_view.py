@@ -22,9 +22,13 @@ def show(told: Mapping[str, Any]) -> None:
 
 def _request(request: Mapping[str, Any]) -> str:
     words = [f"{request['method']} {request['path']}"]
-    for name in ("model", "user", "max_tokens"):
+    for name in ("model", "user", "max_tokens", "tenant"):
         if request[name] is not None:
             words.append(f"{name}={request[name]}")
+    if request["priority"] != "normal":
+        words.append(f"priority={request['priority']}")
+    if request["body_bytes"]:
+        words.append(f"about {request['prompt_tokens']} tokens of prompt")
     words.append(f"prefix={request['prefix_hash'] or 'none'}")
     return ", ".join(words)
 

@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from router.config import outlier
+from router.config.build_matches import Terms
 from router.config.build_routes import build_route
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import ConfigError, Finding, render
@@ -36,10 +37,11 @@ def build(config: Config, generation: int) -> Snapshot:
             Finding(path=render(one.path), message=one.message, suggestion=one.suggestion)
             for one in found
         )
+    terms = Terms(config)
     return Snapshot(
         generation=generation,
         clusters={spec.name: _cluster(spec) for spec in config.clusters},
-        routes=RouteTable([build_route(spec) for spec in config.routes]),
+        routes=RouteTable([build_route(spec, terms) for spec in config.routes]),
         limits=_limits(config.limits),
     )
 
@@ -99,6 +101,7 @@ def _cluster(spec: ClusterSpec) -> Cluster:
         balancer=spec.balancer,
         engine=spec.engine,
         models=spec.models,
+        adapters=spec.adapters,
         health=None
         if active is None
         else ActiveHealth(

@@ -1,26 +1,17 @@
 """From a route's configuration to the core's route."""
 
-from router.config.route_references import KINDS
-from router.config.routes import Retry, RouteSpec, StringCondition
+from router.config.build_matches import Terms, build_matcher
+from router.config.routes import Retry, RouteSpec
 from router.core.admission.rate_limit import RateLimit
 from router.core.admission.token_bucket import BucketSpec
 from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
-from router.core.routing import Destination, Matcher, Route, StringMatch, Timeouts
+from router.core.routing import Destination, Route, Timeouts
 
 
-def build_route(spec: RouteSpec) -> Route:
-    match = spec.match
+def build_route(spec: RouteSpec, terms: Terms) -> Route:
     return Route(
         name=spec.name,
-        match=Matcher(
-            host=match.host,
-            path=None if match.path is None else _condition(match.path),
-            methods=match.methods,
-            headers=tuple(
-                (name.lower(), _condition(condition)) for name, condition in match.headers.items()
-            ),
-            model=match.model,
-        ),
+        match=build_matcher(spec.match, spec.name, terms),
         destinations=tuple(
             Destination(arm.cluster, arm.weight, tuple(sorted(arm.subset.items())))
             for arm in spec.to
@@ -45,13 +36,6 @@ def build_route(spec: RouteSpec) -> Route:
             for number, limit in enumerate(spec.limits, 1)
         ),
     )
-
-
-def _condition(spec: StringCondition) -> StringMatch:
-    if spec.present is not None:
-        return StringMatch("present", invert=spec.present is spec.invert)
-    kind = next(kind for kind in KINDS if getattr(spec, kind) is not None)
-    return StringMatch(kind, getattr(spec, kind), spec.invert)
 
 
 def _retry(spec: Retry) -> RetryPolicy:

@@ -130,6 +130,13 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
         tuple[Text, ...],
         doc("The models that the cluster declares to serve.", single=True),
     ] = ()
+    adapters: Annotated[
+        dict[Text, Text],
+        doc(
+            "LoRA adapters that the engines serve as models of their own, each with its base "
+            "model: a route for that takes requests for the adapter too."
+        ),
+    ] = {}
     balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PrefixHash.Spec()
     health: Health = Health()
     scrape: Scrape | None = Scrape()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem
 from router.config.schema import Config
-from router.core.routing import Matcher
+from router.core.matching import Matcher
 
 FEW_PLACES = 64
 """Requests in flight; a burst of clients is larger than this with ease."""
@@ -22,7 +22,7 @@ def model_without_a_route(config: Config) -> Iterator[Problem]:
     wanted = [Matcher(model=route.match.model) for route in config.routes]
     for index, cluster in enumerate(config.clusters):
         for number, model in enumerate(cluster.models):
-            if not any(matcher._model_matches(model) for matcher in wanted):
+            if not any(matcher.takes_model(model) for matcher in wanted):
                 yield Problem(
                     ("clusters", index, "models", number),
                     f"model {model!r} is listed to clients, but no route takes it",

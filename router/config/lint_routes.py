@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import Path, Problem
-from router.config.routes import DestinationSpec, Match, RouteSpec, StringCondition
+from router.config.matches import Match, StringCondition
+from router.config.routes import DestinationSpec, RouteSpec
 from router.config.schema import Config
 
 OWN_PATHS = ("/health", "/v1/models")
@@ -253,7 +254,8 @@ def _glob_covers(wide: str | None, narrow: str | None) -> bool:
 def _implied(wide: StringCondition, narrow: StringCondition | None) -> bool:
     if narrow is None or wide == narrow:
         return narrow is not None
-    if wide.invert or narrow.invert:
+    odd = wide.ignore_case or narrow.ignore_case or wide.range or narrow.range
+    if wide.invert or narrow.invert or odd:
         return False
     if wide.present:
         return narrow.present is not False

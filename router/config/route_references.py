@@ -1,15 +1,13 @@
-"""What the types of routes cannot say: clusters that must exist, patterns that must compile."""
+"""What the types of routes cannot say: clusters that must exist, limits that must make sense."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem, closest
-from router.config.routes import RouteSpec, StringCondition
+from router.config.match_references import condition_problems, term_problems
+from router.config.routes import RouteSpec
 from router.config.schema import Config
-from router.core.routing import StringKind
 
-KINDS: tuple[StringKind, ...] = ("exact", "prefix", "suffix", "contains", "regex", "present")
 SHORTEST_FILL = 0.05
 """Seconds; Envoy's bound."""
 
@@ -24,12 +22,13 @@ def duplicates(names: Sequence[str], what: str, path: Path, *tail: str) -> Itera
 
 
 def route_problems(config: Config) -> Iterator[Problem]:
+    yield from term_problems(config)
     yield from duplicates([spec.name for spec in config.routes], "route", ("routes",), "name")
     clusters = {cluster.name: cluster for cluster in config.clusters}
     for index, route in enumerate(config.routes):
         path: Path = ("routes", index)
         yield from _destinations(route, clusters, path)
-        yield from _conditions(route, path)
+        yield from condition_problems(config, route.match, (*path, "match"))
         yield from _retry(route, path)
         for number, limit in enumerate(route.limits):
             if limit.fill_interval < SHORTEST_FILL:
@@ -68,29 +67,3 @@ def _retry(route: RouteSpec, path: Path) -> Iterator[Problem]:
             (*path, "retry", "on", causes.index("retriable-status-codes")),
             "no status code is given; write the codes themselves: [429, 503]",
         )
-
-
-def _conditions(route: RouteSpec, path: Path) -> Iterator[Problem]:
-    if route.match.path is not None:
-        yield from _condition(route.match.path, (*path, "match", "path"))
-    seen: set[str] = set()
-    for name, condition in route.match.headers.items():
-        here: Path = (*path, "match", "headers", name)
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            yield Problem(here, f"not a header name: {name!r}", at_key=True)
-        if name.lower() in seen:
-            yield Problem(here, f"duplicate header {name.lower()!r}", at_key=True)
-        seen.add(name.lower())
-        yield from _condition(condition, here)
-
-
-def _condition(condition: StringCondition, path: Path) -> Iterator[Problem]:
-    given = [kind for kind in KINDS if getattr(condition, kind) is not None]
-    if len(given) != 1:
-        what = "no condition" if not given else f"{' and '.join(given)} together"
-        yield Problem(path, f"{what}: give exactly one of {', '.join(KINDS)}")
-    if condition.regex is not None:
-        try:
-            re.compile(condition.regex)
-        except (re.error, RecursionError, OverflowError) as error:
-            yield Problem((*path, "regex"), f"not a regular expression: {error}")

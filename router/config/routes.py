@@ -5,39 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from router.config.section import Count, Name, Section, Status, Text, Weight, doc
+from router.config.matches import Match
+from router.config.section import Count, Name, Section, Status, Weight, doc
 from router.config.units import Duration, Interval, Percent
-
-
-class StringCondition(Section, frozen=True, kw_only=True):
-    """A condition on a text: exactly one of the fields, and invert. A plain text means exact."""
-
-    shorthand: ClassVar[str | None] = "exact"
-
-    exact: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
-    prefix: Text | None = None
-    suffix: Text | None = None
-    contains: Text | None = None
-    regex: Annotated[Text | None, doc("Must match the whole text; Python's syntax.")] = None
-    present: Annotated[bool | None, doc("true: is there at all; false: is absent.")] = None
-    invert: Annotated[bool, doc("Negate the condition.")] = False
-
-
-class Match(Section, frozen=True, kw_only=True):
-    """Conditions that must all hold; without any, every request matches."""
-
-    planned: ClassVar[tuple[str, ...]] = ("query", "size")
-
-    model: Annotated[Text | None, doc("The request's model; * and ? are wildcards.")] = None
-    host: Annotated[
-        Text | None, doc("The Host header, with or without its port; * and ? are wildcards.")
-    ] = None
-    path: Annotated[StringCondition | None, doc("The path without its query.")] = None
-    methods: Annotated[
-        tuple[Annotated[str, msgspec.Meta(pattern="^[A-Z]{1,32}$")], ...],
-        doc("HTTP methods, in capitals.", single=True),
-    ] = ()
-    headers: Annotated[dict[Text, StringCondition], doc("By name, in any case.")] = {}
 
 
 class DestinationSpec(Section, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from router.core.director import Director
 from router.core.events import COMPLETE, CONNECTED, START, Connect, Head, Reject
 from router.core.fleet import Fleet
 from router.core.host import HostState, Lease
-from router.core.model import LlmRequest
+from router.core.model import BYTES_PER_TOKEN, LlmRequest, Priority
 from router.core.snapshot import Snapshot
 
 SUFFIX = ".test.yaml"
@@ -46,6 +46,12 @@ class CaseRequest(Section, frozen=True, kw_only=True):
         Text | None, doc("Stands for the prompt's beginning; without it each request has its own.")
     ] = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    prompt_tokens: Annotated[
+        Annotated[int, msgspec.Meta(ge=1)] | None,
+        doc("What its body would be estimated at; without it, a small one."),
+    ] = None
+    tenant: Text | None = None
+    priority: Literal["low", "normal", "high"] = "normal"
 
 
 class Expectation(Section, frozen=True, kw_only=True):
@@ -198,8 +204,17 @@ def _request(spec: CaseRequest, turn: int) -> LlmRequest:
         max_tokens=spec.max_tokens,
         user=spec.user,
         prefix_hash=xxhash.xxh3_64_intdigest(session.encode()),
-        body_bytes=1 if spec.method == "POST" else 0,
+        body_bytes=_body_bytes(spec),
+        target=spec.path.encode("latin-1", "replace"),
+        tenant=spec.tenant,
+        priority=Priority[spec.priority.upper()],
     )
+
+
+def _body_bytes(spec: CaseRequest) -> int:
+    if spec.prompt_tokens is not None:
+        return spec.prompt_tokens * BYTES_PER_TOKEN
+    return 1 if spec.method == "POST" else 0
 
 
 def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) -> None:

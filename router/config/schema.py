@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from router.config.clusters import ClusterSpec
+from router.config.matches import SizeSpec
 from router.config.routes import RouteSpec
 from router.config.section import Name, Section, Text, doc
 from router.config.units import QUANTITIES, Address, Duration, Interval, Percent, Secret, Size
@@ -117,6 +118,10 @@ class Config(Section, frozen=True, kw_only=True):
     metrics: Metrics | None = None
     drain: Drain = Drain()
     access_log: AccessLog = AccessLog()
+    sizes: Annotated[
+        dict[Name, SizeSpec],
+        doc("Classes of requests for routes' `size`, in order: the first that fits counts."),
+    ] = msgspec.field(default_factory=dict)
     clusters: Annotated[tuple[ClusterSpec, ...], doc("At least one.", min_length=1)]
     routes: Annotated[
         tuple[RouteSpec, ...], doc("At least one, in order of precedence.", min_length=1)

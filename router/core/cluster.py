@@ -1,5 +1,7 @@
 """Frozen description of a cluster: its endpoints and the policies that apply to them."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from router.core.balancers.base import BalancerSpec
@@ -53,8 +55,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """A named set of endpoints and how to choose among them.
 
     ``panic_threshold`` (0 to 1): when a smaller share of endpoints is healthy, health is ignored,
-    as in Envoy; 0 disables. ``models`` are the names that the cluster declares to serve.
-    ``back_pressure``: how endpoints that push back are spared; None: not at all.
+    as in Envoy; 0 disables. ``models`` are the names that the cluster declares to serve,
+    ``adapters`` its LoRA adapters with the model that each belongs to. ``back_pressure``: how
+    endpoints that push back are spared; None: not at all.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     balancer: BalancerSpec
     engine: str = "vllm"
     models: tuple[str, ...] = ()
+    adapters: Mapping[str, str] = {}
     health: ActiveHealth | None = None
     outlier: Outlier | None = None
     scrape: Scrape | None = None

@@ -176,9 +176,9 @@ class Director:
 
     def _route(self, request: LlmRequest, trace: DecisionTrace) -> Route | None:
         if trace is NO_TRACE:
-            return self.snapshot.routes.match(request)
+            return self.snapshot.routes.match(request, self.rng)
         for route in self.snapshot.routes.routes:
-            if mismatches := route.match.mismatches(request):
+            if mismatches := route.match.mismatches(request, self.rng):
                 trace.route_rejected(route, mismatches)
             else:
                 trace.route_matched(route)

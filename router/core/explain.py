@@ -49,7 +49,7 @@ from router.core.fleet import Fleet
 from router.core.host import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
 from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
-from router.core.routing import Route, StringMatch
+from router.core.routing import Route
 from router.core.snapshot import Snapshot
 from router.core.trace import RecordingTrace
 
@@ -226,40 +226,11 @@ def _routes(
     by_name = {route.name: route for route in snapshot.routes.routes}
     return tuple(
         RouteTried(
-            name=name, failed=tuple(_words(by_name[name], failed, request) for failed in conditions)
+            name=name,
+            failed=tuple(by_name[name].match.words(failed, request) for failed in conditions),
         )
         for name, conditions in trace.routes
     )
-
-
-def _words(route: Route, condition: str, request: LlmRequest) -> str:
-    """A condition that failed, with what it wants and what the request has."""
-    match = route.match
-    kind, _, name = condition.partition(" ")
-    if kind == "model":
-        return f"model: wants {match.model!r}, has {_has(request.model)}"
-    if kind == "method":
-        return f"method: wants {' or '.join(match.methods)}, has {request.method}"
-    if kind == "path" and match.path is not None:
-        return f"path: wants {_wants(match.path)}, has {request.path!r}"
-    if kind == "host":
-        return f"host: wants {match.host!r}, has {request.authority!r}"
-    wanted = next((c for header, c in match.headers if header == name), None)
-    if kind == "header" and wanted is not None:
-        raw = request.header(name.encode("latin-1"))
-        value = None if raw is None else raw.decode("latin-1")
-        return f"header {name}: wants {_wants(wanted)}, has {_has(value)}"
-    return condition
-
-
-def _wants(condition: StringMatch) -> str:
-    if condition.kind == "present":
-        return "absent" if condition.invert else "present"
-    return f"{'not ' if condition.invert else ''}{condition.kind} {condition.value!r}"
-
-
-def _has(value: str | None) -> str:
-    return "none" if value is None else repr(value)
 
 
 def _arms(route: Route, traffic: ClusterTraffic) -> tuple[Arm, ...]:

@@ -20,6 +20,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """A request in words. ``body``: the very bytes; without it, one is made of the other fields.
 
     ``prompt`` becomes the first user message; its beginning decides where affinity sends it.
+    ``priority``: low, normal or high.
     """
 
     method: str = "POST"
@@ -29,6 +30,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     user: str | None = None
     prompt: str | None = None
+    max_tokens: int | None = None
+    tenant: str | None = None
+    priority: str = "normal"
     body: bytes | None = None
 
 
@@ -40,7 +44,8 @@ class OwnAnswer(Exception):
 
 
 class RequestSeen(Part, frozen=True, kw_only=True):
-    """What the router knows of the request. ``prefix_hash``: 16 hexadecimal digits."""
+    """What the router knows of the request. ``prefix_hash``: 16 hexadecimal digits;
+    ``prompt_tokens``: estimated from ``body_bytes``; ``path``: with its query."""
 
     method: str
     path: str
@@ -49,6 +54,9 @@ class RequestSeen(Part, frozen=True, kw_only=True):
     user: str | None
     stream: bool
     max_tokens: int | None
+    prompt_tokens: int
+    tenant: str | None
+    priority: str
     prefix_hash: str | None
     body_bytes: int
 
@@ -57,12 +65,15 @@ class RequestSeen(Part, frozen=True, kw_only=True):
         key = request.prefix_hash
         return cls(
             method=request.method,
-            path=request.path,
+            path=request.target.decode("latin-1") or request.path,
             host=request.authority,
             model=request.model,
             user=request.user,
             stream=request.stream,
             max_tokens=request.max_tokens,
+            prompt_tokens=request.prompt_tokens,
+            tenant=request.tenant,
+            priority=request.priority.name.lower(),
             prefix_hash=None if key is None else f"{key:016x}",
             body_bytes=request.body_bytes,
         )

@@ -26,7 +26,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         """Every model name that a route or a cluster declares, in order, each once."""
         names = dict.fromkeys(self.routes.models())
         for cluster in self.clusters.values():
-            names.update(dict.fromkeys(cluster.models))
+            names.update(dict.fromkeys((*cluster.models, *cluster.adapters)))
         return tuple(names)
 
     def __repr__(self) -> str:

@@ -5,12 +5,14 @@ and body that a client would send, and taken apart by the proxy's own parsers, s
 headers, model and prefix hash are what they would be, and so is a refusal.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from router.core.errors import BadRequest
 from router.core.explanation import Description, OwnAnswer
 from router.core.listener import ListenerLimits
-from router.core.model import LlmRequest
+from router.core.model import LlmRequest, Priority
 from router.proxy.downstream import too_large
 from router.proxy.headers import parse_request
 from router.proxy.paths import Body, look_up
@@ -42,19 +44,26 @@ def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
     if len(body) > limits.max_body:
         raise too_large(limits.max_body)
     seen = peek([body], len(body), kind, head)
-    return described(head, seen, words.client, len(body))
+    request = described(head, seen, words.client, len(body))
+    return msgspec.structs.replace(
+        request, tenant=words.tenant, priority=Priority[words.priority.upper()]
+    )
 
 
 def _body(words: Description) -> bytes:
     if words.body is not None:
-        if words.model is not None or words.user is not None or words.prompt is not None:
+        if any(
+            one is not None for one in (words.model, words.user, words.prompt, words.max_tokens)
+        ):
             raise BadRequest(
-                "a body names its own model, user and prompt: give it, or these", param="body"
+                "a body names its own model, user, prompt and max_tokens: give it, or these",
+                param="body",
             )
         return words.body
     if words.method in ("GET", "HEAD"):
         return b""
-    fields = {"model": words.model, "user": words.user}
+    fields: dict[str, str | int | None]
+    fields = {"model": words.model, "user": words.user, "max_tokens": words.max_tokens}
     if words.prompt is not None:
         if words.path.partition("?")[0].endswith("/completions") and "chat" not in words.path:
             fields["prompt"] = words.prompt
@@ -64,5 +73,5 @@ def _body(words: Description) -> bytes:
     return msgspec.json.encode(_given(fields))
 
 
-def _given(fields: dict[str, str | None]) -> dict[str, object]:
+def _given(fields: Mapping[str, str | int | None]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}

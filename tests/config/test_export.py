@@ -73,6 +73,14 @@ BEYOND += (
     "a field name",
     "1ms",
     "at most 100%",
+    "must be above",
+    "must not be below",
+    "no meaning",
+    "no number",
+    "sizes`",
+    "no size is",
+    "give either",
+    "an adapter itself",
 )
 
 

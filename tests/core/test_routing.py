@@ -9,6 +9,7 @@ import pytest
 from router.core.routing import Destination, Matcher, Route, RouteTable, StringMatch
 from tests.core.world import World, request, snapshot
 
+RNG = random.Random(7)
 X = (b"x-tier", b"gold")
 
 CASES: list[tuple[str, Matcher, dict[str, Any], bool]] = [
@@ -43,7 +44,7 @@ HEADER_CASES = [
 
 @pytest.mark.parametrize(("matcher", "fields", "taken"), [c[1:] for c in CASES], ids=lambda v: "")
 def test_matcher(matcher: Matcher, fields: dict[str, Any], taken: bool) -> None:
-    assert matcher.matches(request(**fields)) is taken
+    assert matcher.matches(request(**fields), RNG) is taken
 
 
 @pytest.mark.parametrize(("condition", "headers", "taken"), HEADER_CASES)
@@ -51,8 +52,10 @@ def test_header_conditions(
     condition: StringMatch, headers: tuple[tuple[bytes, bytes], ...], taken: bool
 ) -> None:
     matcher = Matcher(headers=(("x-tier", condition),))
-    assert matcher.matches(request(headers=headers)) is taken
-    assert matcher.mismatches(request(headers=headers)) == (() if taken else ("header x-tier",))
+    assert matcher.matches(request(headers=headers), RNG) is taken
+    assert matcher.mismatches(request(headers=headers), RNG) == (
+        () if taken else ("header x-tier",)
+    )
 
 
 def route(name: str, **match: Any) -> Route:
@@ -77,7 +80,7 @@ def test_the_index_by_model_keeps_the_order() -> None:
         ({"model": "qwen"}, "rest"),
         ({"model": None}, "rest"),
     ]:
-        found = table.match(request(**fields))
+        found = table.match(request(**fields), RNG)
         assert found is not None
         assert found.name == name
     assert table.models() == ("llama",)

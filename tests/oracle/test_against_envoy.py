@@ -78,8 +78,9 @@ async def test_routing() -> None:
                 continue
             total = sum(observed["backends"].values())
             envoys = {name: 100 * n / total for name, n in observed["backends"].items()}
-            outcomes[spec["path"]] = near(envoys, shares(answers), points=5)
-        left_out = "range query frac mirror rewrite regexrw redirect direct mutate"
+            # 300 draws each: the difference of two shares has a deviation of 3.7 points.
+            outcomes[spec["path"]] = near(envoys, shares(answers), points=8)
+        left_out = "mirror rewrite regexrw redirect direct mutate"
         assert scenario.left_out == left_out.split()
     compare("routing", outcomes)
 

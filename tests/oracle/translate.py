@@ -16,6 +16,7 @@ LB = {
 LOCAL_LIMIT = "envoy.filters.http.local_ratelimit"
 RETRY_ON = {"5xx", "gateway-error", "reset", "connect-failure", "retriable-status-codes"}
 MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"}
+MATCH_KEYS |= {"query_parameters", "runtime_fraction"}
 ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
 ACTION_KEYS |= {"max_stream_duration", "hash_policy", "rate_limits"}
 RETRY_KEYS = {"retry_on", "num_retries", "per_try_timeout", "retry_back_off"}
@@ -213,9 +214,16 @@ def _match(match: dict[str, Any]) -> dict[str, Any]:
         condition = dict(header.get("string_match", {}))
         if "present_match" in header:
             condition["present"] = header["present_match"]
+        if "range_match" in header:
+            condition["range"] = header["range_match"]
         if not condition:
             raise NotOurs("a kind of header condition")
         headers[header["name"]] = condition | {"invert": header.get("invert_match", False)}
+    ours["query"] = {one["name"]: one["string_match"] for one in match.get("query_parameters", ())}
+    if "runtime_fraction" in match:
+        share = match["runtime_fraction"]["default_value"]
+        assert share.get("denominator", "HUNDRED") == "HUNDRED"
+        ours["fraction"] = {"percent": f"{share['numerator']}%", "by": "request"}
     return ours | {"headers": headers}
 
 
