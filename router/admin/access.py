@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from router.admin.respond import SAFE_HEADERS, AdminError
+from router.control.journal import Tell, nobody
 from router.telemetry.logs import logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,6 +25,8 @@ OPEN_PREFIX = "/ui/"
 HEADER = "x-warmpath-admin"
 PREFLIGHTED_TYPES = frozenset({"application/json", "application/yaml", "application/x-yaml"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+QUESTIONS = frozenset({"/explain", "/validate", "/chat/completions"})
+"""Calls with a body that change nothing; they are logged, and are no events."""
 
 _log = logger("admin")
 
@@ -40,8 +43,11 @@ def require_safe_bind(host: str, token: str | None) -> None:
         )
 
 
-def guard(token: str | None) -> Middleware:
-    """A middleware that lets in whom the module's text says, and turns errors into answers."""
+def guard(token: str | None, tell: Tell = nobody) -> Middleware:
+    """A middleware that lets in whom the module's text says, and turns errors into answers.
+
+    ``tell`` is told of every call that may have changed something, and of those refused.
+    """
     expected = None if token is None else f"Bearer {token}".encode()
 
     @web.middleware
@@ -61,13 +67,15 @@ def guard(token: str | None) -> Middleware:
             _log.exception("admin request failed", path=request.path)
             answer = AdminError(500, f"internal error: {type(error).__name__}").answer()
         if request.method not in READS:
-            _log.info(
-                "admin",
-                method=request.method,
-                path=request.path,
-                status=answer.status,
-                remote=request.remote,
-            )
+            call = {
+                "method": request.method,
+                "path": request.path,
+                "status": answer.status,
+                "remote": request.remote,
+            }
+            _log.info("admin", **call)
+            if request.path not in QUESTIONS:
+                tell("audit", **call)
         if not answer.prepared:
             for name, value in SAFE_HEADERS.items():
                 answer.headers.setdefault(name, value)

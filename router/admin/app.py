@@ -8,6 +8,7 @@ from router.admin.explain import Describe, ExplainViews
 from router.admin.pages import ui_routes
 from router.admin.views_clusters import ClusterViews
 from router.admin.views_config import ConfigViews
+from router.admin.views_events import EventViews
 from router.admin.views_process import ProcessViews
 from router.control.plane import ControlPlane
 
@@ -21,10 +22,11 @@ def admin_app(plane: ControlPlane, token: str | None, describe: Describe) -> web
         token: what callers must present; None: nothing, for loopback only.
         describe: reads a request out of words, as the data plane would.
     """
-    app = web.Application(middlewares=[guard(token)], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[guard(token, plane.journal.add)], client_max_size=MAX_BODY)
     app.add_routes(ProcessViews(plane).routes())
     app.add_routes(ClusterViews(plane).routes())
     app.add_routes(ConfigViews(plane).routes())
+    app.add_routes(EventViews(plane).routes())
     app.add_routes(ExplainViews(plane, describe).routes())
     chat = ChatViews(plane)
     app.add_routes(chat.routes())

@@ -3,12 +3,13 @@
 Exit codes: 0 done, 1 the router refused, 2 wrong usage, 3 the admin API cannot be reached.
 """
 
+import http.client
 import json
 import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -44,14 +45,7 @@ class AdminClient:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The decoded answer. Ends the command with exit code 1 or 3 if there is none."""
-        request = urllib.request.Request(
-            self._url + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json", **(headers or {})},
-        )
-        if self._token is not None:
-            request.add_header("authorization", f"Bearer {self._token}")
+        request = self._request(method, path, headers or {}, body)
         try:
             with _OPENER.open(request, timeout=TIMEOUT) as answer:
                 return json.loads(answer.read(MAX_ANSWER))
@@ -60,6 +54,46 @@ class AdminClient:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             _fail(f"cannot reach the admin API at {self._url}: {reason}", UNREACHABLE)
+
+    def lines(self, path: str, headers: Mapping[str, str], silence: float) -> Iterator[str]:
+        """The lines of a stream as they come. Ends the command as ``call`` does if it is refused.
+
+        Args:
+            silence: seconds after which it counts as broken.
+
+        Raises:
+            OSError: it cannot be reached, or broke.
+        """
+        try:
+            with _OPENER.open(self._request("GET", path, headers), timeout=silence) as answer:
+                for line in answer:
+                    yield line.decode("utf-8", "replace").rstrip("\r\n")
+        except urllib.error.HTTPError as error:
+            _fail(_message(error), 1)
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from None
+
+    def unreachable(self, error: OSError) -> NoReturn:
+        """End the command with exit code 3."""
+        reason = getattr(error, "reason", error)
+        _fail(f"cannot reach the admin API at {self._url}: {reason}", UNREACHABLE)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+    ) -> urllib.request.Request:
+        request = urllib.request.Request(
+            self._url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json", **headers},
+        )
+        if self._token is not None:
+            request.add_header("authorization", f"Bearer {self._token}")
+        return request
 
 
 def admin_options(command: Command) -> Command:

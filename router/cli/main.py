@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "router.cli.test",
     "schema": "router.cli.schema",
     "status": "router.cli.status",
+    "events": "router.cli.events",
     "drain": "router.cli.endpoint",
     "ready": "router.cli.endpoint",
     "weight": "router.cli.endpoint",

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from router.control.journal import Tell, nobody
 from router.control.roster import Roster, Standing
 from router.core.clock import Rng
 from router.core.health.detector import OutlierDetector, OutlierEvent
@@ -54,6 +55,7 @@ class OutlierWatch:
         totals: the workers' counts, added up.
         forget: makes an endpoint's failures in a row 0 on the board.
         rng: draws jitter and enforcement.
+        tell: told of each verdict.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class OutlierWatch:
         totals: Callable[[], Totals],
         forget: Callable[[EndpointId], None],
         rng: Rng,
+        tell: Tell = nobody,
     ) -> None:
         self._roster = roster
+        self._tell = tell
         self._totals = totals
         self._forget = forget
         self._rng = rng
@@ -152,6 +156,14 @@ class OutlierWatch:
             if standing is not None and (event.enforced or not ejected):
                 self._roster.set_ejected(standing, ejected)
             since = event.since_last_action
+            self._tell(
+                "ejection",
+                endpoint=event.endpoint,
+                action=event.action,
+                detector=str(event.detector),
+                enforced=event.enforced,
+                ejections=event.ejections,
+            )
             self._log.warning(
                 _words(event),
                 cluster=cluster,

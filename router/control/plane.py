@@ -16,9 +16,11 @@ from router.config.clusters import EndpointSpec
 from router.config.findings import ConfigError
 from router.config.schema import Config, encode
 from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
+from router.control.breaker_watch import BreakerWatch
 from router.control.discovery.discoverer import Discoverer
 from router.control.engine_client import EngineClient
 from router.control.gauges import add_discovery, add_endpoint_gauges
+from router.control.journal import Journal
 from router.control.messages import SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.outliers import OutlierWatch
@@ -77,6 +79,7 @@ class ControlPlane:
         self.store = store
         self.addresses = tuple(addresses)
         self.roster = Roster()
+        self.journal = Journal()
         self.failing = False
         self.ending = False
         self.started_at = asyncio.get_running_loop().time()
@@ -93,17 +96,21 @@ class ControlPlane:
             host_states=self.roster.updates,
             suspected=self._suspected,
             pushed_back=self._pushed_back,
+            tell=self.journal.add,
             report_interval=report_interval,
         )
         rng = rng if rng is not None else random.Random()
         self.outliers = OutlierWatch(
-            self.roster, self.supervisor.totals, self._forget_failures, rng
+            self.roster, self.supervisor.totals, self._forget_failures, rng, self.journal.add
         )
         self.client = EngineClient()
-        self.prober = Prober(self.client, self.roster, rng, self.outliers.passed_health_check)
+        self.prober = Prober(
+            self.client, self.roster, rng, self.outliers.passed_health_check, self.journal.add
+        )
         self.scraper = Scraper(self.client, self.roster, rng)
         self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
-        self.discoverer = Discoverer(self._members_changed)
+        self.discoverer = Discoverer(self._members_changed, tell=self.journal.add)
+        self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
         self.metrics = MetricsPage(self.totals)
         self._served: Config | None = None
         self._revision = 0
@@ -144,8 +151,9 @@ class ControlPlane:
                 await self.discoverer.prepare(proposal.config, self._endpoints_of)
                 resolved, snapshot = self._resolved(proposal.config, proposal.snapshot)
                 update = self._update(resolved, snapshot, 0)
-            except BaseException:
+            except BaseException as error:
                 self._reloads["refused"] += 1
+                self.journal.add("reload", accepted=False, error=str(error))
                 self.discoverer.reconcile(self.store.config)
                 raise
             self.store.accept(proposal)
@@ -162,6 +170,7 @@ class ControlPlane:
                 needs_restart=proposal.needs_restart,
                 refused_by=tuple(refused),
             )
+            self.journal.add("reload", accepted=True, **msgspec.structs.asdict(reloaded))
             self._log.info("configuration reloaded", **msgspec.structs.asdict(reloaded))
             return reloaded
 
@@ -228,6 +237,14 @@ class ControlPlane:
         expires = None if ttl is None else asyncio.get_running_loop().time() + ttl
         self.roster.override(id_, state=state, weight=weight, expires_at=expires)
         self.supervisor.flush()
+        standing = self.roster.standings[id_]
+        self.journal.add(
+            "override",
+            endpoint=id_,
+            state=standing.admin.name.lower(),
+            weight=standing.weight,
+            ttl=ttl,
+        )
 
     def fail_readiness(self, failing: bool, *, for_good: bool = False) -> None:
         """Take the router out of its load balancer's rotation, or put it back.
@@ -241,6 +258,9 @@ class ControlPlane:
         if self.ending and not failing:
             raise RuntimeError("the router is shutting down")
         self.ending = self.ending or for_good
+        if failing is not self.failing or for_good:
+            state = "ending" if self.ending else "draining" if failing else "accepting"
+            self.journal.add("router", state=state)
         self.failing = failing
         self.supervisor.announce(failing)
 
@@ -250,6 +270,8 @@ class ControlPlane:
             await asyncio.sleep(EXPIRY_INTERVAL)
             for id_ in self.roster.expire(loop.time()):
                 self._log.info("override expired", endpoint=id_)
+                self.journal.add("override", endpoint=id_, state="expired")
+            self.breakers.look(self.store.snapshot.clusters.values())
 
     def _suspected(self, id_: str, detector: str) -> None:
         self.outliers.suspected(id_, detector)

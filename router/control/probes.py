@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 
 from router.control.engine_client import EngineClient, EngineUnreachable
+from router.control.journal import Tell, nobody
 from router.control.roster import Roster, Standing
 from router.control.watches import Watches
 from router.core.cluster import ActiveHealth
@@ -59,6 +60,7 @@ class Prober:
 
     Args:
         passed: told of every check that an endpoint passed.
+        tell: told when a verdict changes.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Prober:
         roster: Roster,
         rng: random.Random,
         passed: Callable[[Standing], None] | None = None,
+        tell: Tell = nobody,
     ) -> None:
+        self._tell = tell
         self._passed = passed
         self._client = client
         self._roster = roster
@@ -109,6 +113,9 @@ class Prober:
                         "endpoint is " + ("healthy" if healthy else "unhealthy"),
                         endpoint=standing.endpoint.id,
                         error=error,
+                    )
+                    self._tell(
+                        "health", endpoint=standing.endpoint.id, healthy=healthy, error=error
                     )
             await asyncio.sleep(health.interval * (1 + health.jitter * self._rng.random()))
 

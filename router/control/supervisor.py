@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from router.control.board import Board
+from router.control.journal import Tell, nobody
 from router.control.messages import (
     AbortAll,
     Announce,
@@ -60,6 +61,7 @@ class Supervisor:
         host_states: everything known of the endpoints, for a worker that starts.
         suspected: told the endpoint and the detector whose threshold its failures in a row met.
         pushed_back: told the endpoint and until when it wants no new request, monotonic seconds.
+        tell: told of workers that start and end.
         report_interval: seconds between two reports of a worker.
         module: what ``python -m`` runs as a worker.
     """
@@ -75,6 +77,7 @@ class Supervisor:
         host_states: Callable[[], tuple[HostUpdate, ...]],
         suspected: Callable[[str, str], None],
         pushed_back: Callable[[str, float], None],
+        tell: Tell = nobody,
         report_interval: float = 0.5,
         module: str = WORKER_MODULE,
     ) -> None:
@@ -89,6 +92,7 @@ class Supervisor:
         self._host_states = host_states
         self._suspected = suspected
         self._pushed_back = pushed_back
+        self._tell = tell
         self._report_interval = report_interval
         self._module = module
         self._snapshot: SnapshotUpdate | None = None
@@ -150,6 +154,7 @@ class Supervisor:
                 worker.kill()
             self.workers[column] = worker
             self._introduce(worker)
+            self._tell("worker", worker=column, pid=worker.pid, state="started")
             status = await self._watch(worker)
             worker.channel.close()
             self._bury(worker, status)
@@ -198,6 +203,7 @@ class Supervisor:
                 return exit_.result()
             if loop.time() - worker.heard_at > SILENCE or not worker.channel.open:
                 self._log.error("worker is stuck, killing it", worker=worker.column, pid=worker.pid)
+                self._tell("worker", worker=worker.column, pid=worker.pid, state="stuck")
                 worker.kill()
 
     def _bury(self, worker: WorkerProcess, status: int) -> None:
@@ -206,6 +212,7 @@ class Supervisor:
         self._board.clear_column(worker.column)
         self.departed.add(worker.totals, gauges=False)
         if not self._stop.is_set():
+            self._tell("worker", worker=worker.column, pid=worker.pid, state="died", status=status)
             self._log.warning(
                 "worker died, starting another", worker=worker.column, pid=worker.pid, status=status
             )

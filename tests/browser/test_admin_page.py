@@ -61,7 +61,7 @@ async def answered(page: Page, turns: int) -> str:
     return str(await page.evaluate(f"{facts}.at(-1).textContent"))
 
 
-async def test_five_questions_in_order(page: Page) -> None:
+async def test_six_questions_in_order(page: Page) -> None:
     questions = await page.evaluate("[...document.querySelectorAll('h2')].map(h => h.textContent)")
     assert questions == [
         "What is exposed?",
@@ -69,6 +69,7 @@ async def test_five_questions_in_order(page: Page) -> None:
         "By which rule?",
         "Are the servers healthy?",
         "Are the workers in sync?",
+        "What happened?",
         "Try it",
     ]
     text = await page.evaluate("document.body.innerText")
@@ -119,6 +120,8 @@ async def test_drain_and_ready_buttons(page: Page, stack: Stack) -> None:
     await page.evaluate(f"{button('drain')}.click()")
     await page.until(f"{row(stack, 0)}.innerText.includes('drain')")
     await page.until(f"{button('drain')}.disabled && !{button('ready')}.disabled")
+    told = "document.querySelector('tr[data-kind=\"override\"]')?.innerText"
+    await page.until(f"{told}?.includes('demo/{stack.engines[0]}, state drain')")
     states = {e["address"]: e["state"] for e in await stack.endpoints()}
     assert states == {stack.engines[0]: "drain", stack.engines[1]: "ready"}
     await page.until("document.body.innerText.includes('1 of 2 usable')")

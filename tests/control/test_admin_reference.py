@@ -3,12 +3,14 @@
 import re
 
 from router.admin.app import admin_app
+from router.control.journal import Journal
 from router.control.plane import ControlPlane
 from router.proxy.describe import describe
 
 
 def test_every_call_is_documented_and_exists(root):
     plane = ControlPlane.__new__(ControlPlane)  # handlers are bound, none is called
+    plane.journal = Journal()
     app = admin_app(plane, None, describe)
     served = {
         (route.method, route.resource.canonical)

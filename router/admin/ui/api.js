@@ -48,6 +48,35 @@ export async function read(path) {
   return response.json();
 }
 
+/** Calls ``take(name, data)`` with each of the router's events, for ever; resumes where it was. */
+export async function follow(take, last = 50) {
+  let seen = "";
+  for (;;) {
+    try {
+      const extra = seen ? { "last-event-id": seen } : {};
+      const response = await fetch(`/events?last=${last}`, { headers: headers(extra) });
+      if (!response.ok) throw await errorOf(response);
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        const blocks = (rest + value).split("\n\n");
+        rest = blocks.pop();
+        for (const block of blocks) {
+          const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s)));
+          if (!fields.data) continue;
+          seen = fields.id ?? seen;
+          take(fields.event, JSON.parse(fields.data), fields.id);
+        }
+      }
+    } catch {
+      // The page says by itself that the router does not answer.
+    }
+    await new Promise((done) => setTimeout(done, 2000));
+  }
+}
+
 export const setEndpoint = (cluster, address, state) =>
   call("PATCH", `/clusters/${encodeURIComponent(cluster)}/endpoints/${encodeURIComponent(address)}`, { state });
 

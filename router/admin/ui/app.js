@@ -1,8 +1,9 @@
-// The page: asks the admin API once a second and shows five answers, in the order in which an
+// The page: asks the admin API once a second and shows its answers, in the order in which an
 // operator asks the questions. It keeps no state but what is on screen.
 
 import { ApiError, askForToken, cancelRequest, read, setEndpoint } from "./api.js";
 import { refreshModels, startChat } from "./chat.js";
+import { startEvents } from "./events.js";
 import { badge, byId, duration, extend, list, meter, node, say, setMeter, trail } from "./dom.js";
 
 const EVERY = 1000;
@@ -322,6 +323,7 @@ async function poll() {
 }
 
 startChat();
+startEvents();
 poll();
 refreshModels();
 setInterval(refreshModels, 10 * EVERY);

@@ -21,6 +21,7 @@ from router.config.schema import Config
 from router.control.discovery.answer import Answer, DiscoveryFailed, Source
 from router.control.discovery.membership import Membership, difference
 from router.control.discovery.registry import source_for
+from router.control.journal import Tell, nobody
 from router.telemetry.logs import logger
 
 GATHER = 0.03
@@ -60,6 +61,7 @@ class Discoverer:
         changed: called when :meth:`resolve` would say something new.
         source_for: makes a source from its section.
         gap: seconds between two calls of ``changed``, at least.
+        tell: told of changes and failures.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Discoverer:
         changed: Callable[[], None],
         source_for: Callable[[DiscoverySpec], Source] = source_for,
         gap: float = GAP,
+        tell: Tell = nobody,
     ) -> None:
+        self._report = tell
         self._changed = changed
         self._source_for = source_for
         self._gap = gap
@@ -154,6 +158,7 @@ class Discoverer:
         # Not one of its own words: a mistake in the source. It must not end the router's eyes.
         text = str(error) if isinstance(error, DiscoveryFailed) else repr(error)
         if watch.membership.failed(text):
+            self._report("discovery", cluster=cluster, state="failed", error=text)
             self._log.error(
                 "discovery failed, the last known endpoints stay",
                 cluster=cluster,
@@ -168,6 +173,7 @@ class Discoverer:
         before, left_out, held = member.known, member.left_out, member.empty_due
         if member.error is not None:
             self._log.info("discovery works again", cluster=cluster)
+            self._report("discovery", cluster=cluster, state="works again")
         changed = member.take(answer, loop.time())
         watch.heard.set()
         if changed:
@@ -196,6 +202,14 @@ class Discoverer:
 
     def _tell(self, cluster: str, before: tuple[EndpointSpec, ...], membership: Membership) -> None:
         added, removed = difference(before, membership.known)
+        self._report(
+            "discovery",
+            cluster=cluster,
+            state="changed",
+            endpoints=len(membership.known),
+            added=added,
+            removed=removed,
+        )
         self._log.info(
             "endpoints changed",
             cluster=cluster,
