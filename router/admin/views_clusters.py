@@ -105,6 +105,7 @@ class ClusterViews:
             "discovery": self._plane.discoverer.status(self._plane.store.config, cluster.name),
             "in_flight": self._plane.in_flight(cluster.name),
             "queued": int(counts.totals.gauge("queue_depth", (cluster.name,))),
+            "retrying": int(counts.totals.gauge("retries_in_flight", (cluster.name,))),
             "usable": sum(1 for standing in standings if standing.usable),
             "endpoints": [self._endpoint(standing, counts) for standing in standings],
         }

@@ -107,7 +107,8 @@ def _attempts(told: Mapping[str, Any]) -> Iterator[str]:
     for attempt in told["attempts"]:
         first = attempt["attempt"] == 1
         title = "pick      " if first else f"retry {attempt['attempt'] - 1}   "
-        yield f"{title} {attempt['endpoint']} ({attempt['reason']})"
+        wait = f", after up to {attempt['wait']:g}s" if attempt["wait"] else ""
+        yield f"{title} {attempt['endpoint']} ({attempt['reason']}{wait})"
     retry = told["retry"]
     if retry is not None and told["attempts"]:
         if not retry["attempts"]:
@@ -116,10 +117,15 @@ def _attempts(told: Mapping[str, Any]) -> Iterator[str]:
             yield "retries    none: the body is larger than limits.buffer_body"
         else:
             assumed = f", shown for {retry['assumed']}" if retry["assumed"] else ""
+            bound = f"budget {retry['budget_percent']:g}%"
+            if retry["max_retries"] is not None:
+                bound = f"at most {retry['max_retries']} in the cluster"
             yield (
                 f"retries    {retry['attempts']} on {', '.join(retry['on']) or 'nothing'}, "
-                f"budget {retry['budget_percent']:g}%{assumed}"
+                f"{bound}{assumed}"
             )
+            if retry["refused"]:
+                yield f"           then none: {retry['refused']}"
 
 
 def _limits(told: Mapping[str, Any]) -> Iterator[str]:
@@ -131,6 +137,8 @@ def _limits(told: Mapping[str, Any]) -> Iterator[str]:
         retry = told["retry"]
         if retry is not None and retry["per_try_timeout"]:
             words.append(f"per try {retry['per_try_timeout']:g}s")
+        if retry is not None and retry["per_try_idle_timeout"]:
+            words.append(f"per try idle {retry['per_try_idle_timeout']:g}s")
         yield f"timeouts   {', '.join(words)}"
 
 

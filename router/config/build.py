@@ -126,6 +126,7 @@ def _cluster(spec: ClusterSpec) -> Cluster:
             max_connections=spec.circuit_breaker.max_connections,
             max_pending=spec.circuit_breaker.max_pending,
             max_requests=spec.circuit_breaker.max_requests,
+            max_retries=spec.circuit_breaker.max_retries,
         ),
         panic_threshold=spec.health.panic_threshold / 100,
         back_pressure=None

@@ -1,10 +1,10 @@
 """From a route's configuration to the core's route."""
 
 from router.config.build_matches import Terms, build_matcher
-from router.config.routes import Retry, RouteSpec
+from router.config.build_retry import build_retry
+from router.config.routes import RouteSpec
 from router.core.admission.rate_limit import RateLimit
 from router.core.admission.token_bucket import BucketSpec
-from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
 from router.core.routing import Destination, Route, Timeouts
 
 
@@ -23,7 +23,7 @@ def build_route(spec: RouteSpec, terms: Terms) -> Route:
             total=float(spec.timeouts.total),
             queue=float(spec.timeouts.queue),
         ),
-        retry=RetryPolicy(attempts=0) if spec.retry is None else _retry(spec.retry),
+        retry=build_retry(spec.retry),
         split=spec.split,
         limits=tuple(
             RateLimit(
@@ -35,19 +35,4 @@ def build_route(spec: RouteSpec, terms: Terms) -> Route:
             )
             for number, limit in enumerate(spec.limits, 1)
         ),
-    )
-
-
-def _retry(spec: Retry) -> RetryPolicy:
-    on = RetryOn.NONE
-    codes = frozenset(cause for cause in spec.on if isinstance(cause, int))
-    for cause in spec.on:
-        on |= RetryOn.RETRIABLE_STATUS_CODES if isinstance(cause, int) else RETRY_ON_NAMES[cause]
-    return RetryPolicy(
-        attempts=spec.attempts,
-        on=on,
-        status_codes=codes,
-        per_try_timeout=float(spec.per_try_timeout),
-        budget_percent=float(spec.budget),
-        min_retry_concurrency=spec.min_concurrency,
     )

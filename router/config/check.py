@@ -75,6 +75,10 @@ def takes_single(metas: Sequence[msgspec.Meta]) -> bool:
     return any(meta.extra and meta.extra.get("single") for meta in metas)
 
 
+def takes_commas(metas: Sequence[msgspec.Meta]) -> bool:
+    return any(meta.extra and meta.extra.get("commas") for meta in metas)
+
+
 def convert(document: Document, kind: type[T]) -> tuple[T | None, list[Problem]]:
     """The document as this type of section, or what is wrong with it."""
     walk = _Walk(document.expanded)
@@ -184,7 +188,7 @@ class _Walk:
 
     def _list(self, item: Any, metas: tuple[msgspec.Meta, ...], value: Any, path: Path) -> Any:
         if takes_single(metas) and not isinstance(value, list) and value is not None:
-            value = [value]
+            value = _parts(value) if takes_commas(metas) else [value]
         if not isinstance(value, list):
             self.fault(path, f"expected a list, got {_describe(value)}")
             return None
@@ -252,6 +256,13 @@ class _Walk:
             else:
                 self.fault(path, _reword(str(error), value), at_key=at_key)
         return value
+
+
+def _parts(value: Any) -> list[Any]:
+    """The items of a text with commas between them."""
+    if not isinstance(value, str):
+        return [value]
+    return [resolve(part.strip()) for part in value.split(",")]
 
 
 def _converts(value: Any, kind: Any) -> bool:

@@ -97,6 +97,13 @@ class CircuitBreaker(Section, frozen=True, kw_only=True):
     max_requests: Annotated[
         Count, doc("Requests in flight beyond which more are refused at once (503).")
     ] = 1024
+    max_retries: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None,
+        doc(
+            "Retries at one time, waiting ones included, in place of the routes' budgets; without "
+            "it those hold."
+        ),
+    ] = None
 
 
 class BackPressure(Section, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
-from router.config.check import arms, hints, is_struct, tag_of, takes_single, unwrap
+from router.config.check import arms, hints, is_struct, tag_of, takes_commas, takes_single, unwrap
 from router.config.schema import Config, redacted_value
 from router.config.units import QUANTITIES
 
@@ -99,7 +99,8 @@ class _Writer:
                 several["minItems"] = meta.min_length
             if meta.max_length is not None:
                 several["maxItems"] = meta.max_length
-        return {"anyOf": [one, several]} if takes_single(metas) else several
+        listed = [{"type": "string", "pattern": ","}] if takes_commas(metas) else []
+        return {"anyOf": [one, several, *listed]} if takes_single(metas) else several
 
     def _reference(self, struct: Any) -> dict[str, Any]:
         name = section_name(struct)

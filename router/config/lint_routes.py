@@ -15,6 +15,12 @@ OWN_PATHS = ("/health", "/v1/models")
 LONG_ANSWER = 30.0
 """Seconds that an answer of some hundred tokens, or a long prompt's prefill, takes with ease."""
 
+NO_ANSWER = frozenset(
+    {"connect-failure", "reset", "reset-before-request", "refused-stream"}
+    | {"http3-post-connect-failure"}
+)
+"""Causes of retries that are no answers."""
+
 TRANSIENT = frozenset({408, 409, 425, 429})
 """Statuses below 500 that may differ when the same request is sent again."""
 
@@ -74,7 +80,7 @@ def status_retry_with_one_endpoint(config: Config) -> Iterator[Problem]:
     for index, route in enumerate(config.routes):
         if route.retry is None or not route.retry.attempts:
             continue
-        if set(route.retry.on) <= {"connect-failure", "reset"}:
+        if set(route.retry.on) <= NO_ANSWER:
             continue  # the endpoint may be back after a restart
         pools = [_endpoints(arm, config) for arm in route.to]
         if all(pool is not None and len(pool) == 1 for pool in pools):

@@ -10,6 +10,7 @@ import msgspec
 
 from router.config import lint_clusters as clusters
 from router.config import lint_process as process
+from router.config import lint_retry as retry
 from router.config import lint_routes as routes
 from router.config.findings import Problem
 from router.config.schema import Config
@@ -94,5 +95,11 @@ RULES: tuple[Rule, ...] = (
          "Raise limits.max_buffered or lower limits.buffer_body.", process.buffer_beyond_bound),
     Rule("WP028", "warning", "clients without a time limit",
          "Set limits.timeouts.head and body.", process.endless_clients),
+    Rule("WP029", "info", "retry cause of another protocol",
+         "Remove it, unless the list is shared with Envoy or Istio.",
+         retry.cause_of_another_protocol),
+    Rule("WP030", "warning", "back-off as long as the total",
+         "Shorten retry.back_off.base_interval or lengthen timeouts.total.",
+         retry.wait_beyond_total),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -1,7 +1,7 @@
 """What the types of conditions cannot say: patterns that must compile, names that must exist."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from router.config.findings import Path, Problem, closest
 from router.config.matches import KINDS, Match, SizeSpec, StringCondition, TokenLimits
@@ -36,8 +36,7 @@ def condition_problems(config: Config, match: Match, path: Path) -> Iterator[Pro
             yield Problem((*path, "path", "range"), "a path is no number")
     if match.tenant is not None:
         yield from _condition(match.tenant, (*path, "tenant"))
-    yield from _headers(match, (*path, "headers"))
-
+    yield from header_problems(match.headers, (*path, "headers"))
     for name, condition in match.query.items():
         yield from _condition(condition, (*path, "query", name))
     for number, size in enumerate(match.size):
@@ -57,9 +56,10 @@ def condition_problems(config: Config, match: Match, path: Path) -> Iterator[Pro
         yield Problem((*path, "adapter"), "give either a name or present")
 
 
-def _headers(match: Match, path: Path) -> Iterator[Problem]:
+def header_problems(conditions: Mapping[str, StringCondition], path: Path) -> Iterator[Problem]:
+    """What is wrong with conditions on headers."""
     seen: set[str] = set()
-    for name, condition in match.headers.items():
+    for name, condition in conditions.items():
         here: Path = (*path, name)
         if not FIELD_NAME.fullmatch(name):
             yield Problem(here, f"not a header name: {name!r}", at_key=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem, closest
 from router.config.match_references import condition_problems, term_problems
+from router.config.retry_references import retry_problems
 from router.config.routes import RouteSpec
 from router.config.schema import Config
 
@@ -29,7 +30,7 @@ def route_problems(config: Config) -> Iterator[Problem]:
         path: Path = ("routes", index)
         yield from _destinations(route, clusters, path)
         yield from condition_problems(config, route.match, (*path, "match"))
-        yield from _retry(route, path)
+        yield from retry_problems(route.retry, (*path, "retry"))
         for number, limit in enumerate(route.limits):
             if limit.fill_interval < SHORTEST_FILL:
                 yield Problem(
@@ -58,12 +59,3 @@ def _destinations(
             yield Problem(
                 (*here, "subset"), f"no endpoint of cluster {arm.cluster!r} has the labels {labels}"
             )
-
-
-def _retry(route: RouteSpec, path: Path) -> Iterator[Problem]:
-    causes = route.retry.on if route.retry is not None else ()
-    if "retriable-status-codes" in causes and not any(isinstance(c, int) for c in causes):
-        yield Problem(
-            (*path, "retry", "on", causes.index("retriable-status-codes")),
-            "no status code is given; write the codes themselves: [429, 503]",
-        )

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from router.config.matches import Match
-from router.config.section import Count, Name, Section, Status, Weight, doc
-from router.config.units import Duration, Interval, Percent
+from router.config.retry import Retry
+from router.config.section import Count, Name, Section, Weight, doc
+from router.config.units import Duration, Interval
 
 
 class DestinationSpec(Section, frozen=True, kw_only=True):
@@ -30,28 +31,6 @@ class RouteTimeouts(Section, frozen=True, kw_only=True):
     idle: Annotated[Duration, doc("Silence of the response body.")] = Duration(120)
     total: Annotated[Duration, doc("The whole exchange with all its attempts.")] = Duration(0)
     queue: Annotated[Duration, doc("Waiting for a place in the cluster.")] = Duration(30)
-
-
-RetryCause = Literal["connect-failure", "reset", "gateway-error", "5xx", "retriable-status-codes"]
-
-
-class Retry(Section, frozen=True, kw_only=True):
-    """When to try another endpoint, always before the response head; off switches it off."""
-
-    attempts: Annotated[int, doc("Retries after the first try.", ge=0, le=100)] = 2
-    per_try_timeout: Annotated[
-        Duration, doc("From the connection to the response head; 0 for none.")
-    ] = Duration(0)
-    on: Annotated[
-        tuple[RetryCause | Status, ...],
-        doc("Causes with Envoy's meaning, and bare status codes.", single=True),
-    ] = ("connect-failure", "reset")
-    budget: Annotated[
-        Percent, doc("Share of the cluster's active requests that may be retries.")
-    ] = Percent(20)
-    min_concurrency: Annotated[
-        int, doc("Retries that may always run at one time.", ge=0, le=1_000_000)
-    ] = 3
 
 
 class RateLimitSpec(Section, frozen=True, kw_only=True):

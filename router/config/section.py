@@ -7,14 +7,17 @@ import msgspec
 MAX_WEIGHT = 1_000_000
 
 
-def doc(text: str, *, single: bool = False, **constraints: Any) -> msgspec.Meta:
+def doc(
+    text: str, *, single: bool = False, commas: bool = False, **constraints: Any
+) -> msgspec.Meta:
     """A field's description.
 
     Args:
         single: where a list is expected, one item may stand without brackets.
+        commas: such an item may be several, with commas between them.
         constraints: as of ``msgspec.Meta``.
     """
-    extra = {"single": True} if single else None
+    extra = {"single": True, "commas": commas} if single else None
     return msgspec.Meta(description=text, extra=extra, **constraints)
 
 

@@ -15,12 +15,14 @@ class CircuitBreaker(msgspec.Struct, frozen=True, kw_only=True):
 
     ``max_connections`` bounds attempts in flight: HTTP/1.1 needs a connection for each. Requests
     beyond it wait, at most ``max_pending`` of them. ``max_requests`` bounds in-flight attempts
-    too, but requests beyond it are refused at once (503, flag UO).
+    too, but requests beyond it are refused at once (503, flag UO). ``max_retries`` bounds retries
+    in flight, in place of the routes' budgets; None leaves it to those.
     """
 
     max_connections: int = 1024
     max_pending: int = 1024
     max_requests: int = 1024
+    max_retries: int | None = None
 
 
 class ActiveHealth(msgspec.Struct, frozen=True, kw_only=True):

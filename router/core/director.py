@@ -25,10 +25,6 @@ from router.core.trace import NO_TRACE, DecisionTrace
 
 Subset = tuple[tuple[str, str], ...]
 
-# How often a balancer is asked again when it names an endpoint that this request has already
-# tried; Istio's value of Envoy's host_selection_retry_max_attempts.
-RESELECTIONS = 5
-
 
 class Places:
     """A cluster's attempts in flight, its queue and its retry budget: shared by its subsets.
@@ -239,11 +235,14 @@ class Director:
             traffic.hosts.explain(exchange.trace)
         if not hosts:
             return None
-        request, tried = exchange.request, exchange.tried
+        assert exchange.route is not None
+        policy = exchange.route.retry
+        request = exchange.request
+        tried = exchange.tried if policy.previous_hosts else ()
         picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
         if not tried:
             return picked
-        for _ in range(RESELECTIONS):
+        for _ in range(policy.reselections):
             if picked[0].endpoint.id not in tried:
                 return picked
             picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
@@ -257,18 +256,28 @@ class Director:
         if policy is not None:
             self.fleet.push_back(exchange.lease.host, now + policy.spared(retry_after))
 
+    def untried(self, exchange: Exchange) -> bool:
+        """Whether the next attempt can go to an endpoint that this request has not been to."""
+        assert exchange.route is not None and exchange.traffic is not None
+        if not exchange.route.retry.previous_hosts:
+            return False
+        usable = exchange.traffic.hosts.usable()
+        return any(host.endpoint.id not in exchange.tried for host in usable)
+
     def again(self, exchange: Exchange) -> bool:
-        """Whether the cluster's budget bears one more retry; takes it if so."""
+        """Whether the cluster bears one more retry, taken from its budget if so.
+
+        The attempt that has just failed counts no longer, as in Envoy.
+        """
         assert exchange.route is not None and exchange.traffic is not None
         places = exchange.traffic.places
         if exchange.retrying:
             places.budget.deposit()
-        policy = exchange.route.retry
-        exchange.retrying = places.budget.withdraw(
-            places.active + places.queue.waiting,
-            policy.budget_percent,
-            policy.min_retry_concurrency,
-        )
+        policy, most = exchange.route.retry, exchange.traffic.cluster.breaker.max_retries
+        if most is None:
+            active = places.active - 1 + places.queue.waiting
+            most = max(policy.min_retry_concurrency, int(active * policy.budget_percent / 100.0))
+        exchange.retrying = places.budget.withdraw(most)
         return exchange.retrying
 
     def ended(self, exchange: Exchange, was_queued: bool) -> None:

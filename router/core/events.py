@@ -29,6 +29,7 @@ class Stage(enum.IntEnum):
     IDLE = 2
     TOTAL = 3
     QUEUE = 4
+    BACK_OFF = 5
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=False):
@@ -39,11 +40,13 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """The endpoint's response head has arrived.
 
     ``retry_after``: seconds after which it says to come again; None where it does not say.
+    ``lines``: the status line and the fields, each with its CRLF; for retries that look at them.
     """
 
     status: int
     kind: EventKind = EventKind.HEAD
     retry_after: float | None = None
+    lines: bytes = b""
 
 
 class Reset(msgspec.Struct, frozen=True, gc=False):
@@ -97,9 +100,13 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
-    """Stand by. ``timeout``: seconds until a QUEUE time-out is due, 0 = nothing new to time."""
+    """Stand by. ``timeout``: seconds until a time-out of ``stage``, 0 = nothing new to time.
+
+    With a time-out no attempt is under way: the previous one, if any, is to be dropped.
+    """
 
     timeout: float = 0.0
+    stage: Stage = Stage.QUEUE
 
 
 class Relay(msgspec.Struct, frozen=True, gc=False):

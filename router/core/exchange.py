@@ -1,8 +1,9 @@
 """The life of one request.
 
     NEW -> QUEUED -> CONNECTING -> WAITING_FIRST_BYTE -> STREAMING -> DONE
-                         ^                 |
-                         +---- retry ------+          REJECTED, ABORTED from any of them
+              ^          ^                 |
+              |          +---- retry ------+          REJECTED, ABORTED from any of them
+              +--- BACKING_OFF <-----------+
 
 ``feed(event, now)`` looks up (state, event) in the table of ``transitions``; a pair that is not
 there is a bug in the driver and raises. Every way out of an attempt passes through ``end_attempt``,
@@ -19,10 +20,12 @@ from router.core.events import (
     Effect,
     Finish,
     Reject,
+    Stage,
     Wait,
 )
 from router.core.host import Lease, Outcome
 from router.core.model import EndpointId, LlmRequest
+from router.core.retry import decision
 from router.core.states import IllegalEvent, State
 from router.core.transitions import ROWS
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 # Module names: looking a member up in its enum costs five times as much (80 ns), ten times a
 # request.
-_NEW, _QUEUED, _CONNECTING, _, _, _DONE, _REJECTED, _ = State
+_NEW, _QUEUED, _CONNECTING, _, _, _BACKING_OFF, _DONE, _REJECTED, _ = State
 
 
 class Exchange:
@@ -47,7 +50,9 @@ class Exchange:
         flag: Envoy response flag, ``-`` while nothing went wrong.
         reason: the balancer's words for the last pick.
         replayable: whether the driver can still send the whole request again.
-        queued_for: seconds spent in the pending queue.
+        refusal: response flag for why there is no further attempt, empty without one.
+        pause: seconds to wait before the attempt that ``may_retry`` allowed.
+        queued_for: seconds spent in the pending queue; the last time since ``queued_since``.
         standing: with the tightest rate limit; None where none applied.
         head_at: when the head went to the client; None before.
     """
@@ -59,8 +64,11 @@ class Exchange:
         "flag",
         "head_at",
         "lease",
+        "pause",
         "queued_for",
+        "queued_since",
         "reason",
+        "refusal",
         "replayable",
         "request",
         "retrying",
@@ -97,11 +105,14 @@ class Exchange:
         self.lease: Lease | None = None
         self.retrying = False
         self.replayable = True
+        self.refusal = ""
+        self.pause = 0.0
         self.status = 0
         self.flag = "-"
         self.reason = "-"
         self.started_at = now
         self.queued_for = 0.0
+        self.queued_since = now
         self.standing: Standing | None = None
         self.head_at: float | None = None
         self.ended_at: float | None = None
@@ -176,34 +187,37 @@ class Exchange:
             host.endpoint,
             self.attempt,
             route.timeouts.connect,
-            route.retry.per_try_timeout or route.timeouts.first_byte,
+            route.head_limit,
         )
 
     # --- ends -------------------------------------------------------------------------------
 
-    def may_retry(self) -> bool:
-        assert self.route is not None
-        return (
-            self.attempt <= self.route.retry.attempts
-            and self.replayable
-            and self.director.again(self)
-        )
+    def may_retry(self, now: float, lines: bytes = b"") -> bool:
+        """Whether a failed attempt is followed by another, which is then taken from the budget.
+
+        Args:
+            lines: of the response head that is retried, if there is one.
+        """
+        self.refusal = ""
+        return decision.allowed(self, lines, now)
 
     def retry_or_reject(
         self, outcome: Outcome, error: errors.RouterError, retriable: bool, now: float
     ) -> Effect:
-        assert self.route is not None
-        if retriable and self.may_retry():
+        if retriable and self.may_retry(now):
             return self.again(outcome, now)
         self.end_attempt(outcome, now)
         effect = self.reject(error, now)
-        if retriable and self.attempt > self.route.retry.attempts > 0:
-            self.flag += ",URX"
+        if retriable and self.refusal:
+            self.flag += "," + self.refusal
         return effect
 
     def again(self, outcome: Outcome, now: float) -> Effect:
-        """Another attempt; ``director.again`` has taken it from the budget."""
+        """Another attempt, now or after a pause; ``may_retry`` has allowed it."""
         self.end_attempt(outcome, now)
+        if self.pause:
+            self.state = _BACKING_OFF
+            return Wait(self.pause, Stage.BACK_OFF)
         return self.connect(now)
 
     def reject(self, error: errors.RouterError, now: float) -> Effect:

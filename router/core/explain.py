@@ -26,8 +26,9 @@ from router.core.events import (
     START,
     Connect,
     Effect,
-    Head,
     Reject,
+    Stage,
+    TimedOut,
     Wait,
 )
 from router.core.exchange import Exchange
@@ -42,13 +43,12 @@ from router.core.explanation import (
     LimitSeen,
     LoadSeen,
     RequestSeen,
-    RetryRules,
     RouteTried,
 )
 from router.core.fleet import Fleet
 from router.core.host import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
-from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
+from router.core.retry.explained import failure, longest_wait, rules
 from router.core.routing import Route
 from router.core.snapshot import Snapshot
 from router.core.trace import RecordingTrace
@@ -189,7 +189,7 @@ def explain(
             type=str(traffic.cluster.balancer.__struct_config__.tag), notes=scores.notes
         ),
         attempts=tuple(attempts),
-        retry=_rules(route.retry, exchange.replayable),
+        retry=rules(exchange, trace),
         timeouts=msgspec.structs.asdict(route.timeouts),
     )
 
@@ -350,24 +350,15 @@ def _followed(exchange: Exchange, effect: Effect, now: float) -> Iterator[Effect
     yield effect
     while isinstance(effect, Connect) and effect.attempt < MAX_ATTEMPTS:
         assert exchange.route is not None
-        status = _failure(exchange.route.retry)
-        if status is None:
+        failed = failure(exchange.route.retry)
+        if failed is None:
             return
-        if status == 0:
-            effect = exchange.feed(CONNECT_FAILED, now)
-        else:
+        if failed[1] is not CONNECT_FAILED:
             exchange.feed(CONNECTED, now)
-            effect = exchange.feed(Head(status), now)
+        effect = exchange.feed(failed[1], now)
+        if isinstance(effect, Wait):
+            effect = exchange.feed(TimedOut(Stage.BACK_OFF), now)
         yield effect
-
-
-def _failure(policy: RetryPolicy) -> int | None:
-    """A failure that the policy retries: 0 for a failed connection, a status, or None."""
-    if policy.attempts == 0:
-        return None
-    if policy.retries_connect_failure():
-        return 0
-    return next((code for code in sorted(policy.status_codes) if policy.retries_status(code)), None)
 
 
 def _attempt(effect: Connect, exchange: Exchange) -> AttemptSeen:
@@ -375,24 +366,7 @@ def _attempt(effect: Connect, exchange: Exchange) -> AttemptSeen:
         attempt=effect.attempt,
         endpoint=effect.endpoint.id,
         reason=exchange.reason,
+        wait=longest_wait(exchange),
         connect_timeout=effect.connect_timeout,
         first_byte_timeout=effect.first_byte_timeout,
-    )
-
-
-def _rules(policy: RetryPolicy, replayable: bool) -> RetryRules:
-    causes = [
-        name
-        for name, flag in RETRY_ON_NAMES.items()
-        if flag in policy.on and flag is not RetryOn.RETRIABLE_STATUS_CODES
-    ]
-    status = _failure(policy)
-    assumed = None if status is None else "connect-failure" if status == 0 else str(status)
-    return RetryRules(
-        attempts=policy.attempts,
-        on=(*causes, *(str(code) for code in sorted(policy.status_codes))),
-        per_try_timeout=policy.per_try_timeout,
-        budget_percent=policy.budget_percent,
-        replayable=replayable,
-        assumed=assumed,
     )

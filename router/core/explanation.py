@@ -151,24 +151,36 @@ class BalancerSeen(Part, frozen=True, kw_only=True):
 
 
 class AttemptSeen(Part, frozen=True, kw_only=True):
-    """Where an attempt goes, and why. Attempts after the first assume that those before failed."""
+    """Where an attempt goes, and why. Attempts after the first assume that those before failed.
+
+    ``wait``: the longest back-off before it; 0 where it is made at once.
+    """
 
     attempt: int
     endpoint: str
     reason: str
+    wait: float
     connect_timeout: float
     first_byte_timeout: float
 
 
 class RetryRules(Part, frozen=True, kw_only=True):
-    """``assumed``: the failure by which the attempts after the first come about, if any."""
+    """``assumed``: the failure by which the attempts after the first come about, if any.
+
+    ``heeds``: the fields of a response that may name a wait. ``max_retries``: of the cluster, in
+    place of the budget. ``refused``: why there is no attempt after the last one shown.
+    """
 
     attempts: int
     on: tuple[str, ...]
     per_try_timeout: float
+    per_try_idle_timeout: float
     budget_percent: float
+    max_retries: int | None
+    heeds: tuple[str, ...]
     replayable: bool
     assumed: str | None
+    refused: str | None
 
 
 class ClientSees(Part, frozen=True, kw_only=True):

@@ -58,6 +58,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     ``split``: whether the arm is drawn by the request's prefix hash, so that a conversation never
     changes its version half-way, or anew for each request. Without a hash it is drawn anew.
+    ``head_limit`` and ``silence_limit`` (seconds, 0 = none) follow from the rest: how long an
+    attempt may take to the response head, and how long a response may be silent.
     """
 
     name: str
@@ -67,6 +69,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     limits: tuple[RateLimit, ...] = ()
     split: Split = "conversation"
+    head_limit: float = 0.0
+    silence_limit: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits, retry = self.timeouts, self.retry
+        silence = retry.per_try_idle_timeout
+        head = _tighter(retry.per_try_timeout or limits.first_byte, silence)
+        msgspec.structs.force_setattr(self, "head_limit", head)
+        msgspec.structs.force_setattr(self, "silence_limit", _tighter(limits.idle, silence))
 
     def destination(self, request: LlmRequest, rng: Rng) -> Destination:
         """Draw one arm by weight. A request keeps its arm over all its attempts."""
@@ -85,6 +96,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
             if point < 0:
                 return arm
         raise AssertionError("weights are positive")
+
+
+def _tighter(one: float, other: float) -> float:
+    """The shorter of two time limits, of which 0 is none."""
+    return min(one, other) if one and other else one or other
 
 
 class RouteTable:

@@ -9,9 +9,10 @@ class State(enum.IntEnum):
     CONNECTING = 2
     WAITING_FIRST_BYTE = 3
     STREAMING = 4
-    DONE = 5
-    REJECTED = 6
-    ABORTED = 7
+    BACKING_OFF = 5
+    DONE = 6
+    REJECTED = 7
+    ABORTED = 8
 
 
 class IllegalEvent(RuntimeError):

@@ -15,6 +15,7 @@ class DecisionTrace(Protocol):
     def route_matched(self, route: Route) -> None: ...
     def host_removed(self, host: HostState, reason: str) -> None: ...
     def picked(self, host: HostState, reason: str, attempt: int) -> None: ...
+    def not_retried(self, reason: str) -> None: ...
 
 
 class NoTrace:
@@ -34,6 +35,9 @@ class NoTrace:
     def picked(self, host: HostState, reason: str, attempt: int) -> None:
         return None
 
+    def not_retried(self, reason: str) -> None:
+        return None
+
 
 class RecordingTrace:
     """Keeps everything, in order, as plain sentences' parts.
@@ -42,6 +46,7 @@ class RecordingTrace:
         routes: (route name, conditions that failed; empty for the one that matched).
         removed: (endpoint id, reason).
         picks: (attempt from 1, endpoint id, reason).
+        refusals: why a failure that is worth a retry was not followed by one.
     """
 
     wanted = True
@@ -50,6 +55,7 @@ class RecordingTrace:
         self.routes: list[tuple[str, tuple[str, ...]]] = []
         self.removed: list[tuple[str, str]] = []
         self.picks: list[tuple[int, str, str]] = []
+        self.refusals: list[str] = []
 
     def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None:
         self.routes.append((route.name, conditions))
@@ -62,6 +68,9 @@ class RecordingTrace:
 
     def picked(self, host: HostState, reason: str, attempt: int) -> None:
         self.picks.append((attempt, host.id, reason))
+
+    def not_retried(self, reason: str) -> None:
+        self.refusals.append(reason)
 
 
 NO_TRACE = NoTrace()

@@ -44,7 +44,7 @@ def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
 
 
 def _granted(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
-    exchange.queued_for = now - exchange.started_at
+    exchange.queued_for += now - exchange.queued_since
     return exchange.connect(now)
 
 
@@ -85,15 +85,17 @@ def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     if lease.verdict is Outcome.PUSHED_BACK:
         lease.refused(now)
         exchange.director.pushed_back(exchange, event.retry_after, now)
-    if event.status >= 400 and policy.retries_status(event.status):
-        if exchange.may_retry():
+    if (event.status >= 400 or policy.any_status) and policy.retries_response(
+        event.status, event.lines
+    ):
+        if exchange.may_retry(now, event.lines):
             return exchange.again(lease.verdict, now)
-        if exchange.attempt > policy.attempts > 0:
-            exchange.flag = "URX"
+        if exchange.refusal:
+            exchange.flag = exchange.refusal
     exchange.status = event.status
     exchange.head_at = now
     exchange.state = _STREAMING
-    return Relay(exchange.route.timeouts.idle)
+    return Relay(exchange.route.silence_limit)
 
 
 def _complete(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
@@ -118,7 +120,7 @@ def _truncated(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
 
 def _timed_out_queued(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert isinstance(event, TimedOut) and exchange.route is not None
-    exchange.queued_for = now - exchange.started_at
+    exchange.queued_for += now - exchange.queued_since
     return exchange.reject(
         errors.QueueTimeout("waited too long for a free place in the cluster", retry_after=1),
         now,
@@ -143,11 +145,24 @@ def _timed_out_streaming(exchange: "Exchange", event: AnyEvent, now: float) -> E
     assert isinstance(event, TimedOut)
     error: errors.RouterError
     if event.stage is Stage.IDLE:
+        assert exchange.route is not None
         error = errors.StreamIdle("the stream was idle for too long")
+        if exchange.route.silence_limit != exchange.route.timeouts.idle:
+            error = errors.UpstreamTimeout("the attempt was idle for too long")
         return exchange.break_off(Outcome.TIMEOUT, error, now)
     # It was at work: how long an answer may take is the route's affair.
     error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
     return exchange.break_off(Outcome.ABANDONED, error, now)
+
+
+def _backed_off(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    """The place was given back for the wait: there may be others in line for it now."""
+    assert isinstance(event, TimedOut)
+    if event.stage is Stage.TOTAL:
+        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+        return exchange.reject(error, now)
+    exchange.queued_since = now
+    return exchange.director.admit(exchange, now)
 
 
 def _client_gone(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
@@ -187,6 +202,9 @@ TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.WAITING_FIRST_BYTE, _E.TIMED_OUT): _timed_out_before_head,
     (_S.WAITING_FIRST_BYTE, _E.CLIENT_GONE): _client_gone,
     (_S.WAITING_FIRST_BYTE, _E.CANCEL): _cancel,
+    (_S.BACKING_OFF, _E.TIMED_OUT): _backed_off,
+    (_S.BACKING_OFF, _E.CLIENT_GONE): _client_gone,
+    (_S.BACKING_OFF, _E.CANCEL): _cancel,
     (_S.STREAMING, _E.COMPLETE): _complete,
     (_S.STREAMING, _E.RESET): _truncated,
     (_S.STREAMING, _E.TIMED_OUT): _timed_out_streaming,

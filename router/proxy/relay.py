@@ -29,7 +29,7 @@ TAIL = 2048
 """Bytes kept of each of the last reads of a response, for its usage."""
 
 # Looking a member up in its enum costs five times as much.
-_CONNECT_STAGE, _FIRST_BYTE, _IDLE, _TOTAL, _QUEUE = Stage
+_CONNECT_STAGE, _FIRST_BYTE, _IDLE, _TOTAL, *_ = Stage
 
 
 class Relay:
@@ -195,7 +195,8 @@ class Relay:
         elif kind is events.Wait:
             assert isinstance(effect, events.Wait)
             if effect.timeout:
-                self._arm(_QUEUE, effect.timeout, now)
+                self._drop_upstream()
+                self._arm(effect.stage, effect.timeout, now)
         elif kind is events.Reject:
             assert isinstance(effect, events.Reject)
             self._drop_upstream()
@@ -241,8 +242,7 @@ class Relay:
 
     def _first_byte_timeout(self) -> float:
         assert self.exchange is not None and self.exchange.route is not None
-        route = self.exchange.route
-        return route.retry.per_try_timeout or route.timeouts.first_byte
+        return self.exchange.route.head_limit
 
     def connect_failed(self, upstream: Upstream) -> None:
         self.upstream = None
@@ -288,7 +288,7 @@ class Relay:
         exchange, downstream = self.exchange, self.downstream
         assert exchange is not None and exchange.route is not None
         now = self._server.clock()
-        self.feed(events.Head(head.status, retry_after=head.retry_after), now)
+        self.feed(events.Head(head.status, retry_after=head.retry_after, lines=head.start), now)
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
         self._let_go()
@@ -297,7 +297,7 @@ class Relay:
             extra += exchange.standing.headers()
         self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
         self.closes = not reply.keep_alive
-        idle = exchange.route.timeouts.idle
+        idle = exchange.route.silence_limit
         self.idle = idle or NEVER
         self._arm(_IDLE, idle, now)
         if data:

@@ -51,6 +51,7 @@ from router.core.model import AdminState, EndpointId
 from router.proxy.server import ProxyServer
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
+from router.telemetry.retries import add_retries
 from router.telemetry.totals import Labels, Totals
 
 MAX_LISTED = 1000
@@ -271,6 +272,8 @@ class Worker:
             (name,): self._director.places(name).queue.waiting
             for name in self._director.snapshot.clusters
         }
+        places = ((n, self._director.places(n)) for n in self._director.snapshot.clusters)
+        add_retries(totals, {name: place.budget for name, place in places})
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 

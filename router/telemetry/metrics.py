@@ -79,6 +79,18 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     _gauge("queue_depth", "Requests waiting for a place in the cluster.", "cluster"),
     _counter("retries_total", "Attempts beyond a request's first.", "cluster"),
+    _gauge("retries_in_flight", "Retries under way, or waiting for their turn.", "cluster"),
+    _counter(
+        "retries_refused_total",
+        "Failures worth a retry that got none, by reason: limit (of the route), budget or body "
+        "(streamed, so that it could not be sent again).",
+        *("cluster", "reason"),
+    ),
+    _counter(
+        "retry_waits_total",
+        "Retries that waited first, by kind: random, or named by the endpoint.",
+        *("cluster", "kind"),
+    ),
     _counter("input_tokens_total", "Prompt tokens, from responses' usage.", "cluster", "model"),
     _counter("output_tokens_total", "Completion tokens, from usage.", "cluster", "model"),
     _counter(

@@ -110,4 +110,7 @@ EXAMPLES = [
     ("WP027", [top("limits: {max_buffered: 1KiB}")], "1KiB}",
      [top("limits: {max_buffered: 1KiB, buffer_body: 1KiB}")]),
     ("WP028", [top("limits: {timeouts: {body: 0}}"), PUBLIC], "0}}", [top("limits: {timeouts: {body: 0}}")]),
+    ("WP029", [first("retry: {on: [reset, refused-stream]}")], "refused-stream]}}", [first("retry: {on: [reset]}")]),
+    ("WP030", [first("timeouts: {total: 1s, first_byte: 900ms}, retry: {back_off: {base_interval: 1s}}")], "1s}}}",
+     [first("timeouts: {total: 60s, first_byte: 50s}, retry: {back_off: {base_interval: 1s}}")]),
 ]  # fmt: skip

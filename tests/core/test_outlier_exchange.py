@@ -61,7 +61,8 @@ def test_what_an_attempt_says_of_its_endpoint(events, counts, outcome):
 
 
 def test_a_connection_is_a_success_where_origins_are_told_apart():
-    world = World(snapshot(1, outlier=Outlier(split_external_local_origin_errors=True)))
+    outlier = Outlier(split_external_local_origin_errors=True)
+    world = World(snapshot(1, outlier=outlier, retry=RetryPolicy(back_off=None)))
     for events in [(CONNECT_FAILED,) * 3, (CONNECTED, CLIENT_GONE)]:
         exchange, _ = world.begin()
         for event in events:

@@ -14,12 +14,12 @@ LB = {
     "MAGLEV": "maglev",
 }
 LOCAL_LIMIT = "envoy.filters.http.local_ratelimit"
-RETRY_ON = {"5xx", "gateway-error", "reset", "connect-failure", "retriable-status-codes"}
 MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"}
 MATCH_KEYS |= {"query_parameters", "runtime_fraction"}
 ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
 ACTION_KEYS |= {"max_stream_duration", "hash_policy", "rate_limits"}
 RETRY_KEYS = {"retry_on", "num_retries", "per_try_timeout", "retry_back_off"}
+RETRY_KEYS |= {"per_try_idle_timeout"}
 RETRY_KEYS |= {"retriable_status_codes", "retriable_headers"}
 
 
@@ -80,6 +80,8 @@ def _cluster(spec: dict[str, Any], ports: dict[str, int]) -> dict[str, Any]:
         )
         if theirs in limits
     }
+    if "retry_budget" not in limits:  # Envoy then bounds them by number
+        breaker["max_retries"] = limits.get("max_retries", 3)
     panic = spec.get("common_lb_config", {}).get("healthy_panic_threshold", {}).get("value", 50)
     return {
         "name": spec["name"],
@@ -232,18 +234,22 @@ def _retry(policy: dict[str, Any] | None, limits: dict[str, Any]) -> dict[str, A
         return "off"
     if extra := set(policy) - RETRY_KEYS:
         raise NotOurs(", ".join(sorted(extra)))
-    if policy["retry_on"] not in RETRY_ON:
-        raise NotOurs(policy["retry_on"])
-    on: list[str | int] = [policy["retry_on"]]
-    if policy["retry_on"] == "retriable-status-codes":
+    on: list[str | int] = policy["retry_on"].split(",")
+    if "retriable-status-codes" in on:
         on += policy["retriable_status_codes"]
     budget = limits.get("retry_budget", {})
-    percent = budget.get("budget_percent", {}).get("value", 0)
-    return {
+    ours = {
         "attempts": policy["num_retries"],
         "on": on,
         "per_try_timeout": policy.get("per_try_timeout", "0s"),
-        # Without a budget Envoy bounds retries by number, 3 unless told otherwise.
-        "budget": f"{percent}%",
-        "min_concurrency": budget.get("min_retry_concurrency", limits.get("max_retries", 3)),
+        "per_try_idle_timeout": policy.get("per_try_idle_timeout", "0s"),
+        "back_off": {"base_interval": "25ms", **policy.get("retry_back_off", {}), "always": True},
+        "budget": f"{budget.get('budget_percent', {}).get('value', 20)}%",
+        "min_concurrency": budget.get("min_retry_concurrency", 3),
     }
+    if "retriable-headers" in on:
+        ours["retriable_headers"] = {
+            header["name"]: {"present": header["present_match"]}
+            for header in policy["retriable_headers"]
+        }
+    return ours

@@ -6,21 +6,29 @@ bound; a share of the traffic can. Arithmetic as Envoy's ``retry_budget``: measu
 
 
 class RetryBudget:
-    """Counts the retries of one cluster that are in flight."""
+    """Counts the retries of one cluster that are in flight, waiting ones included.
 
-    __slots__ = ("in_flight", "overflow")
+    Attributes:
+        overflow: retries that there was no room for.
+        exhausted: requests whose last allowed attempt failed, too.
+        unreplayable: retries that could not be, as the body had been sent on and forgotten.
+        waits: retries that waited a random while first.
+        named_waits: retries that waited for as long as the endpoint had asked.
+    """
+
+    __slots__ = ("exhausted", "in_flight", "named_waits", "overflow", "unreplayable", "waits")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.overflow = 0
+        self.exhausted = 0
+        self.unreplayable = 0
+        self.waits = 0
+        self.named_waits = 0
 
-    def withdraw(self, active: int, percent: float, minimum: int) -> bool:
-        """Take one retry if the budget has room.
-
-        Args:
-            active: requests of the cluster in flight or pending, this one included.
-        """
-        if self.in_flight >= max(minimum, int(active * percent / 100.0)):
+    def withdraw(self, most: int) -> bool:
+        """Take one retry if fewer than ``most`` are in flight."""
+        if self.in_flight >= most:
             self.overflow += 1
             return False
         self.in_flight += 1
