@@ -215,6 +215,27 @@ ROUTER = (
         {"{{code}} {{flag}}": rate("warmpath_refused_total", "code, flag", "")},
         "Malformed, too large or too slow.",
     ),
+    Panel(
+        "Over a rate limit",
+        "reqps",
+        {
+            "{{limit}} enforced={{enforced}}": rate(
+                "warmpath_rate_limited_total", "limit, enforced", ""
+            )
+        },
+        "Refused with 429, or let pass where the limit only counts.",
+        width=12,
+    ),
+    Panel(
+        "LLM tokens under limits",
+        "short",
+        {
+            "{{result}}": rate("warmpath_limited_tokens_total", "result", ""),
+            "buckets forgotten": rate("warmpath_rate_limit_buckets_forgotten_total", "job", ""),
+        },
+        "Per second. Reserved far above charged: estimates are too high. Forgiven: beyond debt.",
+        width=12,
+    ),
     Panel("Generation in force", "short", {"{{instance}}": "warmpath_config_generation"}),
     Panel(
         "Reloads",

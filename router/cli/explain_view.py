@@ -58,8 +58,14 @@ def _admission(told: Mapping[str, Any]) -> Iterator[str]:
     for limit in admission["limits"]:
         per = f" per {', '.join(limit['per'])}" if limit["per"] else ""
         left = "does not apply"
+        if limit["applies"]:
+            left = f"{limit['capacity']:g} {limit['unit']}, shared by all routers"
         if limit["remaining"] is not None:
             left = f"{limit['remaining']:.1f} of {limit['capacity']:g} left"
+        if limit["applies"] and limit["unit"] == "tokens":
+            left += f", needs {limit['needs']:.0f}"
+        if not limit["enforce"]:
+            left += " (not enforced)"
         yield f"limit      {limit['name']}{per}: {left}"
 
 

@@ -11,6 +11,7 @@ from router.config.references import problems, snapshot_problems
 from router.config.routes import DestinationSpec, RouteSpec
 from router.config.schema import Admin, Config, Limits
 from router.config.units import Address
+from router.core.admission.limiter import SharedStore
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape
 from router.core.health.strain import BackPressure
@@ -43,6 +44,8 @@ def build(config: Config, generation: int) -> Snapshot:
         clusters={spec.name: _cluster(spec) for spec in config.clusters},
         routes=RouteTable([build_route(spec, terms) for spec in config.routes]),
         limits=_limits(config.limits),
+        estimates=config.token_estimates.build(),
+        shared_store=SharedStore() if config.redis is None else config.redis.build(),
     )
 
 

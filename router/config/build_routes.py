@@ -3,8 +3,6 @@
 from router.config.build_matches import Terms, build_matcher
 from router.config.build_retry import build_retry
 from router.config.routes import RouteSpec
-from router.core.admission.rate_limit import RateLimit
-from router.core.admission.token_bucket import BucketSpec
 from router.core.routing import Destination, Route, Timeouts
 
 
@@ -26,13 +24,6 @@ def build_route(spec: RouteSpec, terms: Terms) -> Route:
         retry=build_retry(spec.retry),
         split=spec.split,
         limits=tuple(
-            RateLimit(
-                name=f"{spec.name}#{number}",
-                bucket=BucketSpec(
-                    float(limit.max_tokens), limit.tokens_per_fill / float(limit.fill_interval)
-                ),
-                per=limit.per,
-            )
-            for number, limit in enumerate(spec.limits, 1)
+            limit.build(f"{spec.name}#{number}") for number, limit in enumerate(spec.limits, 1)
         ),
     )

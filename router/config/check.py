@@ -17,7 +17,7 @@ from router.config.document import Document, resolve
 from router.config.findings import Path, Problem, closest
 from router.config.schema import PLANNED_BALANCERS
 from router.config.section import Section
-from router.config.units import QUANTITIES, Secret
+from router.config.units import QUANTITIES, Amount, Secret
 
 T = TypeVar("T", bound=Section)
 
@@ -208,8 +208,8 @@ class _Walk:
         return {name: self.take(item, one, (*path, name)) for name, one in value.items()}
 
     def _quantity(self, kind: Any, value: Any, path: Path) -> Any:
-        if value == 0 and type(value) is int:
-            value = "0"
+        if type(value) is int and (value == 0 or kind is Amount):
+            value = str(value)
         if not isinstance(value, str):
             hint = f", with its unit: {kind.example}" if kind is not Secret else ""
             self.fault(path, f"expected a text{hint}, got {_describe(value)}")

@@ -12,7 +12,7 @@ import msgspec
 
 from router.config.check import arms, hints, is_struct, tag_of, takes_commas, takes_single, unwrap
 from router.config.schema import Config, redacted_value
-from router.config.units import QUANTITIES
+from router.config.units import QUANTITIES, Amount
 
 VARIABLE = r"\$\{.+\}"
 
@@ -80,7 +80,9 @@ class _Writer:
         quantity = next((member for member in members if member in QUANTITIES), None)
         if quantity is not None:
             text = {"type": "string", "pattern": f"{quantity.pattern}|{VARIABLE}"}
-            zero = [{"const": 0}] if re.match(quantity.pattern, "0") else []
+            zero: list[dict[str, Any]] = [{"const": 0}] if re.match(quantity.pattern, "0") else []
+            if quantity is Amount:
+                zero = [{"type": "integer", "minimum": 1}]
             choices = [text, *zero, *optional]
             return text if len(choices) == 1 else {"anyOf": choices}
         if get_origin(base) is tuple:

@@ -194,7 +194,7 @@ def limit_by_the_clients_word(config: Config) -> Iterator[Problem]:
 
 
 def _claimed(per: tuple[str, ...]) -> bool:
-    return any(key == "user" or key.startswith("header:") for key in per)
+    return any(key.startswith(("user", "header:", "key")) for key in per)
 
 
 def _per_try(route: RouteSpec) -> float:

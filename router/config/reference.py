@@ -7,7 +7,16 @@ import msgspec
 from router.config.check import arms, hints, is_struct, tag_of, takes_single, unwrap
 from router.config.export import field_description, section_name, summary
 from router.config.schema import Config, redacted_value
-from router.config.units import QUANTITIES, Address, Duration, Percent, Secret, Size
+from router.config.units import (
+    QUANTITIES,
+    Address,
+    Amount,
+    Duration,
+    Percent,
+    Rate,
+    Secret,
+    Size,
+)
 
 _INTRODUCTION = """\
 # Configuration
@@ -29,6 +38,8 @@ _UNITS = (
     ("duration", "a time with its unit", Duration.example),
     ("size", "bytes with their unit", Size.example),
     ("percentage", "0% to 100%", Percent.example),
+    ("amount", "a number, in thousands if you like", Amount.example),
+    ("rate", "so many in a time", Rate.example),
     ("address", "host and port", Address.example),
     ("secret", "text from elsewhere", Secret.example),
 )

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem, closest
+from router.config.limits import limit_problems
 from router.config.match_references import condition_problems, term_problems
 from router.config.retry_references import retry_problems
 from router.config.routes import RouteSpec
 from router.config.schema import Config
-
-SHORTEST_FILL = 0.05
-"""Seconds; Envoy's bound."""
 
 
 def duplicates(names: Sequence[str], what: str, path: Path, *tail: str) -> Iterator[Problem]:
@@ -31,12 +29,7 @@ def route_problems(config: Config) -> Iterator[Problem]:
         yield from _destinations(route, clusters, path)
         yield from condition_problems(config, route.match, (*path, "match"))
         yield from retry_problems(route.retry, (*path, "retry"))
-        for number, limit in enumerate(route.limits):
-            if limit.fill_interval < SHORTEST_FILL:
-                yield Problem(
-                    (*path, "limits", number, "fill_interval"),
-                    f"must be at least 50ms, not {limit.fill_interval}",
-                )
+        yield from limit_problems(route.limits, path, config.redis)
 
 
 def _destinations(

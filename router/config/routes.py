@@ -3,12 +3,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-import msgspec
-
+from router.config.limits import RateLimitSpec
 from router.config.matches import Match
 from router.config.retry import Retry
-from router.config.section import Count, Name, Section, Weight, doc
-from router.config.units import Duration, Interval
+from router.config.section import Name, Section, Weight, doc
+from router.config.units import Duration
 
 
 class DestinationSpec(Section, frozen=True, kw_only=True):
@@ -33,29 +32,6 @@ class RouteTimeouts(Section, frozen=True, kw_only=True):
     queue: Annotated[Duration, doc("Waiting for a place in the cluster.")] = Duration(30)
 
 
-class RateLimitSpec(Section, frozen=True, kw_only=True):
-    """A token bucket, filled continuously; a request takes one token (429 when there is none).
-
-    It holds for all workers of the machine together and survives reloads.
-    """
-
-    max_tokens: Annotated[Count, doc("What the bucket holds: the largest burst.")]
-    tokens_per_fill: Annotated[Count, doc("Tokens that are added in one fill interval.")]
-    fill_interval: Annotated[Interval, doc("At least 50ms.")] = Interval(1)
-    per: Annotated[
-        tuple[
-            Annotated[str, msgspec.Meta(pattern=r"^(model|user|address|header:[!-9;-~]+)$")], ...
-        ],
-        doc(
-            "A bucket for each value of these: `model`, `user` (the body's field), `address` (the "
-            "client's) or `header:NAME`. Requests without one of them are not limited. Empty: one "
-            "bucket for the route.",
-            single=True,
-            max_length=8,
-        ),
-    ] = ()
-
-
 class RouteSpec(Section, frozen=True, kw_only=True):
     """Requests that match go to these destinations; the first route that matches wins."""
 
@@ -75,5 +51,9 @@ class RouteSpec(Section, frozen=True, kw_only=True):
     retry: Retry | None = Retry()
     limits: Annotated[
         tuple[RateLimitSpec, ...],
-        doc("Drawn on in order; the first that is empty refuses the request.", max_length=16),
+        doc(
+            "All must allow a request; where one does not, nothing is taken from any.",
+            single=True,
+            max_length=16,
+        ),
     ] = ()

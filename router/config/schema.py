@@ -10,10 +10,21 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from router.config.clusters import ClusterSpec
+from router.config.limits import RedisSpec, TokenEstimatesSpec
 from router.config.matches import SizeSpec
 from router.config.routes import RouteSpec
 from router.config.section import Name, Section, Text, doc
-from router.config.units import QUANTITIES, Address, Duration, Interval, Percent, Secret, Size
+from router.config.units import (
+    QUANTITIES,
+    Address,
+    Amount,
+    Duration,
+    Interval,
+    Percent,
+    Rate,
+    Secret,
+    Size,
+)
 
 
 class Listener(Section, frozen=True, kw_only=True):
@@ -126,6 +137,8 @@ class Config(Section, frozen=True, kw_only=True):
     routes: Annotated[
         tuple[RouteSpec, ...], doc("At least one, in order of precedence.", min_length=1)
     ]
+    token_estimates: TokenEstimatesSpec = TokenEstimatesSpec()
+    redis: Annotated[RedisSpec | None, doc("Where limits of `scope: global` are kept.")] = None
 
 
 PLANNED_BALANCERS = (
@@ -139,12 +152,14 @@ PLANNED_BALANCERS = (
 
 
 def _to_wire(value: Any) -> Any:
-    if isinstance(value, Address):
+    if isinstance(value, Address | Rate):
         return str(value)
-    if isinstance(value, Size):
+    if isinstance(value, Size | Amount):
         return int(value)
     if isinstance(value, Duration | Percent):
         return float(value)
+    if isinstance(value, Secret):
+        return value.reveal()
     raise TypeError(f"{type(value).__name__} does not travel to workers")
 
 

@@ -13,10 +13,12 @@ from router.core.duration import Duration, Interval
 __all__ = [
     "QUANTITIES",
     "Address",
+    "Amount",
     "Duration",
     "Interval",
     "Percent",
     "Quantity",
+    "Rate",
     "Secret",
     "Size",
 ]
@@ -35,6 +37,11 @@ _BYTES = {
 }
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
+
+MAX_AMOUNT = 10**12
+_AMOUNT = re.compile(r"(\d{1,13}(?:\.\d{1,6})?)(k|M|G)?", re.ASCII)
+_THOUSANDS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
@@ -84,6 +91,55 @@ class Percent(float):
 
     def __str__(self) -> str:
         return f"{float(self):.6f}".rstrip("0").rstrip(".") + "%"
+
+
+class Amount(int):
+    """A number of requests or tokens, at least 1; k, M and G stand for thousands."""
+
+    pattern: ClassVar[str] = r"^\d+(\.\d+)?[kMG]?$"
+    example: ClassVar[str] = "100, 200k or 1.5M"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        found = _AMOUNT.fullmatch(text)
+        if found is None:
+            raise ValueError(f"expected a number such as {cls.example}, got {text!r}")
+        amount = round(float(found[1]) * _THOUSANDS[found[2] or ""], 6)
+        if not 1 <= amount <= MAX_AMOUNT or amount != int(amount):
+            raise ValueError(f"expected a whole number from 1 to 1000G, got {text!r}")
+        return cls(amount)
+
+    def __str__(self) -> str:
+        for unit in ("G", "M", "k"):
+            if int(self) % _THOUSANDS[unit] == 0:
+                return f"{int(self) // _THOUSANDS[unit]}{unit}"
+        return f"{int(self)}"
+
+
+class Rate(str):
+    """So many in a time: ``100/min``, ``200k/h``."""
+
+    __slots__ = ()
+    pattern: ClassVar[str] = r"^\d+(\.\d+)?[kMG]?/(s|min|h|d)$"
+    example: ClassVar[str] = "10/s, 100/min, 200k/h or 1M/d"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError saying what is wrong."""
+        number, slash, period = text.partition("/")
+        if not slash or period not in _PERIODS:
+            raise ValueError(f"expected a rate such as {cls.example}, got {text!r}")
+        return cls(f"{Amount.parse(number)}/{period}")
+
+    @property
+    def amount(self) -> int:
+        return int(Amount.parse(self.partition("/")[0]))
+
+    @property
+    def period(self) -> float:
+        """Seconds."""
+        return _PERIODS[self.partition("/")[2]]
 
 
 class Address(str):
@@ -151,5 +207,7 @@ class Secret:
     __str__ = __repr__
 
 
-Quantity = Duration | Size | Percent | Address | Secret
-QUANTITIES: tuple[type[Quantity], ...] = (Duration, Interval, Size, Percent, Address, Secret)
+Quantity = Duration | Size | Percent | Amount | Rate | Address | Secret
+QUANTITIES: tuple[type[Quantity], ...] = (
+    *(Duration, Interval, Size, Percent, Amount, Rate, Address, Secret),
+)

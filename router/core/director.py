@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from router.core import errors
 from router.core.admission.concurrency import PendingQueue
+from router.core.admission.limiter import Limiter
 from router.core.admission.token_bucket import BucketStore, LocalBuckets
 from router.core.balancers.least_request import least_active
 from router.core.clock import Rng
@@ -95,6 +96,7 @@ class Director:
         buckets: levels of the rate limits; this process's own by default.
 
     Attributes:
+        limiter: holds requests to their rate limits.
         lines: the clusters in whose queue somebody waits, or did a moment ago.
     """
 
@@ -108,7 +110,7 @@ class Director:
     ) -> None:
         self.fleet = fleet
         self.rng = rng
-        self.buckets: BucketStore = buckets if buckets is not None else LocalBuckets()
+        self.limiter = Limiter(buckets if buckets is not None else LocalBuckets())
         self.active: dict[int, Exchange] = {}
         self.begun = 0
         self.lines: dict[Places, None] = {}
@@ -122,6 +124,7 @@ class Director:
         for cluster in snapshot.clusters.values():
             self.fleet.watch(cluster.endpoints, cluster.outlier)
         self.snapshot = snapshot
+        self.limiter.update(snapshot)
         self._places = {
             name: self._places.get(name)
             or Places(self.fleet, self.fleet.slot(name, slots), cluster.breaker.max_pending)

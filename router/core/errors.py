@@ -146,6 +146,15 @@ class Overflow(RouterError):
     code = "overloaded"
 
 
+class LimitsUnknown(RouterError):
+    """The store of the rate limits does not answer, and none may pass without it."""
+
+    status = 503
+    flag = "RLSE"
+    kind = "service_unavailable_error"
+    code = "rate_limits_unknown"
+
+
 class QueueTimeout(RouterError):
     """Waited in the pending queue for as long as the route allows."""
 

@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from router.core.admission.token_bucket import Verdict
 from router.core.errors import RouterError
 from router.core.model import Endpoint
 
@@ -19,6 +20,7 @@ class EventKind(enum.IntEnum):
     TIMED_OUT = 7
     CLIENT_GONE = 8
     CANCEL = 9
+    VERDICTS = 10
 
 
 class Stage(enum.IntEnum):
@@ -72,6 +74,13 @@ class Cancel(msgspec.Struct, frozen=True, gc=False):
     kind: EventKind = EventKind.CANCEL
 
 
+class Verdicts(msgspec.Struct, frozen=True, gc=False):
+    """The store of limits that all routers share has answered; None: it will not."""
+
+    verdicts: tuple[Verdict, ...] | None
+    kind: EventKind = EventKind.VERDICTS
+
+
 START = Event(EventKind.START)
 GRANTED = Event(EventKind.GRANTED)
 CONNECTED = Event(EventKind.CONNECTED)
@@ -81,7 +90,7 @@ CLIENT_GONE = Event(EventKind.CLIENT_GONE)
 CANCEL = Cancel()
 RESET = Reset()
 
-AnyEvent = Event | Head | Reset | TimedOut | Cancel
+AnyEvent = Event | Head | Reset | TimedOut | Cancel | Verdicts
 
 
 # --- effects --------------------------------------------------------------------------------

@@ -1,19 +1,21 @@
 """The life of one request.
 
-    NEW -> QUEUED -> CONNECTING -> WAITING_FIRST_BYTE -> STREAMING -> DONE
-              ^          ^                 |
-              |          +---- retry ------+          REJECTED, ABORTED from any of them
-              +--- BACKING_OFF <-----------+
+    NEW -> LIMITING -> QUEUED -> CONNECTING -> WAITING_FIRST_BYTE -> STREAMING -> DONE
+                          ^          ^                 |
+                          |          +---- retry ------+      REJECTED, ABORTED from any of them
+                          +--- BACKING_OFF <-----------+
 
 ``feed(event, now)`` looks up (state, event) in the table of ``transitions``; a pair that is not
 there is a bug in the driver and raises. Every way out of an attempt passes through ``end_attempt``,
-which releases the lease; every way out of the exchange passes through ``end``.
+which releases the lease; every way out of the exchange passes through ``end``, which settles the
+reservation.
 """
 
 from typing import TYPE_CHECKING
 
 from router.core import errors
 from router.core.admission.rate_limit import Standing
+from router.core.admission.reservation import Reservation
 from router.core.events import (
     AnyEvent,
     Connect,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 # Module names: looking a member up in its enum costs five times as much (80 ns), ten times a
 # request.
-_NEW, _QUEUED, _CONNECTING, _, _, _BACKING_OFF, _DONE, _REJECTED, _ = State
+_NEW, _, _QUEUED, _CONNECTING, _, _, _BACKING_OFF, _DONE, _REJECTED, _ = State
 
 
 class Exchange:
@@ -53,7 +55,8 @@ class Exchange:
         refusal: response flag for why there is no further attempt, empty without one.
         pause: seconds to wait before the attempt that ``may_retry`` allowed.
         queued_for: seconds spent in the pending queue; the last time since ``queued_since``.
-        standing: with the tightest rate limit; None where none applied.
+        standing: with its rate limits; None where none applied.
+        reservation: what it holds of its rate limits; None where none applied.
         head_at: when the head went to the client; None before.
     """
 
@@ -71,6 +74,7 @@ class Exchange:
         "refusal",
         "replayable",
         "request",
+        "reservation",
         "retrying",
         "route",
         "serial",
@@ -114,6 +118,7 @@ class Exchange:
         self.queued_for = 0.0
         self.queued_since = now
         self.standing: Standing | None = None
+        self.reservation: Reservation | None = None
         self.head_at: float | None = None
         self.ended_at: float | None = None
 
@@ -242,6 +247,8 @@ class Exchange:
         was_queued = self.queued
         self.state = state
         self.ended_at = now
+        if self.reservation is not None:
+            self.director.limiter.settle(self, now)
         self.director.ended(self, was_queued)
 
     def __repr__(self) -> str:

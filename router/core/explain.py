@@ -8,11 +8,11 @@ code that makes it for clients. What lies in a worker alone (the turn of a rotat
 latencies, retries in flight) is not known here; the seed stands for it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from router.core.admission.token_bucket import BucketSpec, Verdict, draw
+from router.core.admission.token_bucket import BucketSpec, Draw, Verdict, judge
 from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Explaining, Scores
 from router.core.clock import Rng
@@ -129,8 +129,11 @@ class _Levels:
     def __init__(self, level: Level) -> None:
         self._level = level
 
-    def take(self, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
-        return draw(self._level(key, spec, now), 0.0, spec, amount)[1]
+    def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
+        return tuple(judge(self._level(draw.key, draw.spec, now), draw) for draw in draws)
+
+    def charge(self, draws: Sequence[Draw], now: float) -> float:
+        return 0.0
 
 
 def _full(key: int, spec: BucketSpec, now: float) -> float:
@@ -182,7 +185,7 @@ def explain(
         told,
         route=route.name,
         arms=_arms(route, traffic),
-        admission=_admission(route, traffic.cluster, request, world, occupied, first),
+        admission=_admission(exchange, traffic.cluster, world, occupied, first),
         panic=traffic.hosts.panic,
         candidates=candidates,
         balancer=BalancerSeen(
@@ -201,6 +204,7 @@ def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
     fleet = Fleet(_Counts(counts), _Overlay(below))
     buckets = _Levels(world.level if world.level is not None else _full)
     director = Director(snapshot, fleet, rng, slots, buckets)
+    director.limiter.dry = True
     for id_, known in world.known.items():
         endpoint = EndpointId(id_)
         fleet.set_admin(endpoint, known.admin)
@@ -248,37 +252,50 @@ def _arms(route: Route, traffic: ClusterTraffic) -> tuple[Arm, ...]:
 
 
 def _admission(
-    route: Route,
+    exchange: Exchange,
     cluster: Cluster,
-    request: LlmRequest,
     world: World,
     occupied: tuple[int, int],
     first: Effect,
 ) -> Admission:
-    level = world.level if world.level is not None else _full
-    limits = []
-    for limit in route.limits:
-        key = limit.key(request)
-        remaining = None if key is None else level(key, limit.bucket, world.now)
-        limits.append(
-            LimitSeen(
-                name=limit.name,
-                per=limit.per,
-                capacity=limit.bucket.capacity,
-                remaining=remaining,
-            )
-        )
+    assert exchange.route is not None
     waits = isinstance(first, Wait)
     return Admission(
         verdict="waits" if waits else "admitted" if _starts(first) else "refused",
-        limits=tuple(limits),
+        limits=_limits(exchange, world),
         in_flight=occupied[0],
         waiting=occupied[1],
         max_connections=cluster.breaker.max_connections,
         max_requests=cluster.breaker.max_requests,
         max_pending=cluster.breaker.max_pending,
-        queue_timeout=route.timeouts.queue,
+        queue_timeout=exchange.route.timeouts.queue,
     )
+
+
+def _limits(exchange: Exchange, world: World) -> tuple[LimitSeen, ...]:
+    request, limiter = exchange.request, exchange.director.limiter
+    level = world.level if world.level is not None else _full
+    found = []
+    for limit in limiter.limits(exchange):
+        key = limit.key(request)
+        # What other routers' store holds is not known here; a dry run asks nobody.
+        known = key is not None and limit.scope == "machine"
+        found.append(
+            LimitSeen(
+                name=limit.name,
+                unit=limit.unit,
+                per=tuple(map(str, limit.per)),
+                scope=limit.scope,
+                enforce=limit.enforce,
+                capacity=limit.bucket.capacity,
+                applies=key is not None,
+                remaining=level(key, limit.bucket, world.now)
+                if known and key is not None
+                else None,
+                needs=None if key is None else limiter.amount(limit, request),
+            )
+        )
+    return tuple(found)
 
 
 def _starts(effect: Effect) -> bool:

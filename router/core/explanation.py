@@ -97,12 +97,18 @@ class Arm(Part, frozen=True, kw_only=True):
 
 
 class LimitSeen(Part, frozen=True, kw_only=True):
-    """One rate limit. ``remaining`` requests before this one; None where it does not apply."""
+    """One rate limit. ``needs``: what it would take for this request, in its unit; ``remaining``
+    before that. None where it does not apply or, of the latter, where other routers share it."""
 
     name: str
+    unit: str
     per: tuple[str, ...]
+    scope: str
+    enforce: bool
     capacity: float
+    applies: bool
     remaining: float | None
+    needs: float | None
 
 
 class Admission(Part, frozen=True, kw_only=True):

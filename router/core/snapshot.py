@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from router.core.admission.estimates import TokenEstimates
+from router.core.admission.limiter import SharedStore
+from router.core.admission.rate_limit import RateLimit
 from router.core.cluster import Cluster
 from router.core.listener import ListenerLimits
 from router.core.model import Endpoint
@@ -11,12 +14,18 @@ from router.core.routing import RouteTable
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator asked for. ``generation`` grows by one with each accepted reload."""
+    """What the operator asked for. ``generation`` grows by one with each accepted reload.
+
+    ``tenant_limits``: rate limits by tenant, beside those of routes.
+    """
 
     generation: int
     clusters: Mapping[str, Cluster]
     routes: RouteTable
     limits: ListenerLimits = ListenerLimits()
+    tenant_limits: Mapping[str, tuple[RateLimit, ...]] = {}
+    estimates: TokenEstimates = TokenEstimates()
+    shared_store: SharedStore = SharedStore()
 
     def endpoints(self) -> Iterator[Endpoint]:
         for cluster in self.clusters.values():

@@ -5,14 +5,15 @@ import enum
 
 class State(enum.IntEnum):
     NEW = 0
-    QUEUED = 1
-    CONNECTING = 2
-    WAITING_FIRST_BYTE = 3
-    STREAMING = 4
-    BACKING_OFF = 5
-    DONE = 6
-    REJECTED = 7
-    ABORTED = 8
+    LIMITING = 1  # the store of rate limits that all routers share has been asked
+    QUEUED = 2
+    CONNECTING = 3
+    WAITING_FIRST_BYTE = 4
+    STREAMING = 5
+    BACKING_OFF = 6
+    DONE = 7
+    REJECTED = 8
+    ABORTED = 9
 
 
 class IllegalEvent(RuntimeError):

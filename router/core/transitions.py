@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from router.core import errors
-from router.core.admission.rate_limit import draw_all, refusal
 from router.core.events import (
     FINISHED,
     STAND_BY,
@@ -20,6 +19,7 @@ from router.core.events import (
     Reset,
     Stage,
     TimedOut,
+    Verdicts,
 )
 from router.core.host import Outcome
 from router.core.states import State
@@ -35,12 +35,22 @@ def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     if exchange.traffic is None:
         return exchange.reject(exchange.director.unroutable(exchange.request), now)
     assert exchange.route is not None
-    if exchange.route.limits:
-        standing = draw_all(exchange.route.limits, exchange.request, exchange.director.buckets, now)
-        if standing is not None and not standing.verdict.allowed:
-            return exchange.reject(refusal(standing), now)
-        exchange.standing = standing
+    if exchange.director.limiter.active:
+        return exchange.director.limiter.start(exchange, now)
     return exchange.director.admit(exchange, now)
+
+
+def _verdicts(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, Verdicts)
+    return exchange.director.limiter.answered(exchange, event.verdicts, now)
+
+
+def _timed_out_limiting(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    assert isinstance(event, TimedOut)
+    if event.stage is Stage.TOTAL:
+        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+        return exchange.reject(error, now)
+    return exchange.director.limiter.answered(exchange, None, now)
 
 
 def _granted(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
@@ -51,6 +61,8 @@ def _granted(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
 def _connected(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert exchange.lease is not None
     exchange.state = _WAITING_FIRST_BYTE
+    if exchange.reservation is not None:
+        exchange.reservation.reached = True
     monitor = exchange.lease.host.monitor
     if monitor is not None and monitor.split:
         monitor.connected()
@@ -188,6 +200,10 @@ _S, _E = State, EventKind
 
 TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.NEW, _E.START): _start,
+    (_S.LIMITING, _E.VERDICTS): _verdicts,
+    (_S.LIMITING, _E.TIMED_OUT): _timed_out_limiting,
+    (_S.LIMITING, _E.CLIENT_GONE): _client_gone,
+    (_S.LIMITING, _E.CANCEL): _cancel,
     (_S.QUEUED, _E.GRANTED): _granted,
     (_S.QUEUED, _E.TIMED_OUT): _timed_out_queued,
     (_S.QUEUED, _E.CLIENT_GONE): _client_gone,

@@ -18,6 +18,7 @@ from router.core.listener import ListenerLimits
 from router.core.model import EndpointId
 from router.proxy.downstream import Downstream
 from router.proxy.headers import RequestHead
+from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay
@@ -67,6 +68,7 @@ class ProxyServer:
         self.buffered = 0
         self.connections: set[Downstream] = set()
         self.relays: dict[int, Relay] = {}
+        director.limiter.meter = RelayMeter(self.relays)
         self.wheel = Wheel(clock, self._tick)
         self._pools: dict[EndpointId, Pool] = {}
         self._listeners: list[asyncio.Server] = []
@@ -239,6 +241,7 @@ class ProxyServer:
 
     def _tick(self, now: float) -> None:
         self.grant()
+        self.director.limiter.debit(now)
         if len(self._pools) > 2 * len(self.director.fleet.hosts) + 16:
             hosts = self.director.fleet.hosts
             self._pools = {

@@ -48,6 +48,7 @@ from router.core.fleet import Fleet
 from router.core.health.outlier import Detector
 from router.core.host import LoadReport, Outcome
 from router.core.model import AdminState, EndpointId
+from router.proxy.limit_counts import add_limits
 from router.proxy.server import ProxyServer
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
@@ -274,6 +275,7 @@ class Worker:
         }
         places = ((n, self._director.places(n)) for n in self._director.snapshot.clusters)
         add_retries(totals, {name: place.budget for name, place in places})
+        add_limits(totals, self._director.limiter, self._buckets.forgotten)
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 

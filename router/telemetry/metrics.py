@@ -161,6 +161,21 @@ CATALOGUE: tuple[Metric, ...] = (
         "Requests refused before they were routed: malformed, too large, too slow.",
         *("code", "flag"),
     ),
+    _counter(
+        "rate_limited_total",
+        "Requests over a rate limit; enforced: false where they were let pass.",
+        *("limit", "enforced"),
+    ),
+    _counter(
+        "limited_tokens_total",
+        "LLM tokens under limits: reserved at admission, charged in the end, or forgiven beyond a "
+        "bucket's bound of debt.",
+        "result",
+    ),
+    _counter(
+        "rate_limit_buckets_forgotten_total",
+        "Rate limit buckets given up for others before they were full again.",
+    ),
     _counter("access_log_dropped_total", "Access log lines dropped because the log was full."),
     _histogram("event_loop_lag_seconds", "How late a worker's timer fires.", LAG_BUCKETS),
     _gauge("config_generation", "Generation of the configuration in force."),

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.units import Address, Duration, Interval, Percent, Secret, Size
+from router.config.units import (
+    Address,
+    Amount,
+    Duration,
+    Interval,
+    Percent,
+    Rate,
+    Secret,
+    Size,
+)
 
 DURATIONS = [
     ("250ms", 0.25, "250ms"),
@@ -29,6 +38,17 @@ SIZES = [
     ("2GB", 2 * 10**9, "1953125KiB"),
 ]
 PERCENTS = [("0%", 0, "0%"), ("10%", 10, "10%"), ("2.50%", 2.5, "2.5%"), ("100%", 100, "100%")]
+AMOUNTS = [
+    ("1", 1, "1"),
+    ("200k", 200_000, "200k"),
+    ("1.5M", 1_500_000, "1500k"),
+    ("2G", 2 * 10**9, "2G"),
+]
+RATES = [
+    ("100/min", 100, 60, "100/min"),
+    ("200k/h", 200_000, 3600, "200k/h"),
+    ("1000/s", 1000, 1, "1k/s"),
+]
 ADDRESSES = [
     ("10.0.0.1:8000", "10.0.0.1", 8000),
     ("engine-0.engines.svc:80", "engine-0.engines.svc", 80),
@@ -99,3 +119,27 @@ def test_a_secret_shows_nothing() -> None:
     assert secret.reveal() == "open-sesame"
     assert "sesame" not in f"{secret} {secret!r} {[secret]}"
     assert secret == Secret("open-sesame") != Secret("other")
+
+
+@pytest.mark.parametrize(("text", "amount", "written"), AMOUNTS)
+def test_amounts(text: str, amount: int, written: str) -> None:
+    assert Amount.parse(text) == amount
+    assert str(Amount.parse(text)) == written
+
+
+@pytest.mark.parametrize(("text", "amount", "period", "written"), RATES)
+def test_rates(text: str, amount: int, period: float, written: str) -> None:
+    rate = Rate.parse(text)
+    assert (rate.amount, rate.period, str(rate)) == (amount, period, written)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1K", "2000G", "1e3", "k"])
+def test_amounts_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a"):
+        Amount.parse(text)
+
+
+@pytest.mark.parametrize("text", ["100", "100/", "/min", "0/s", "5/m", "5 / s", "1/5s"])
+def test_rates_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a"):
+        Rate.parse(text)

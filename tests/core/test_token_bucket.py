@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.control.board import Board, create_file
-from router.core.admission.rate_limit import RateLimit, Standing, draw_all
-from router.core.admission.token_bucket import BucketSpec, BucketStore, LocalBuckets, Verdict
-from router.core.events import Connect, Reject
-from router.core.routing import Destination, Matcher, Route, RouteTable
-from router.core.snapshot import Snapshot
-from tests.core.world import World, request, snapshot
+from router.core.admission.token_bucket import (
+    BucketSpec,
+    BucketStore,
+    Draw,
+    LocalBuckets,
+    Verdict,
+)
 
 
 def shared() -> BucketStore:
@@ -22,8 +23,13 @@ def shared() -> BucketStore:
 STORES = pytest.mark.parametrize("store", [LocalBuckets, shared], ids=["local", "shared"])
 
 
+def take(store: BucketStore, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
+    [verdict] = store.take([Draw(key, spec, amount)], now)
+    return verdict
+
+
 def codes(store: BucketStore, spec: BucketSpec, count: int, now: float, key: int = 7) -> str:
-    verdicts = [store.take(key, spec, 1.0, now).allowed for _ in range(count)]
+    verdicts = [take(store, key, spec, 1.0, now).allowed for _ in range(count)]
     return "".join("." if allowed else "x" for allowed in verdicts)
 
 
@@ -48,10 +54,10 @@ def test_each_key_has_its_own_and_a_reload_keeps_what_was_used(store: type[Bucke
 @STORES
 def test_the_wait_is_when_it_will_be_allowed(store: type[BucketStore]) -> None:
     buckets, spec = store(), BucketSpec(1, 0.25)
-    assert buckets.take(3, spec, 1.0, 0.0) == Verdict(True, 0.0, 0.0)
-    refused = buckets.take(3, spec, 1.0, 1.0)
+    assert take(buckets, 3, spec, 1.0, 0.0) == Verdict(True, 0.0, 0.0)
+    refused = take(buckets, 3, spec, 1.0, 1.0)
     assert refused == Verdict(False, 0.25, 3.0)
-    assert buckets.take(3, spec, 1.0, 1.0 + refused.wait).allowed
+    assert take(buckets, 3, spec, 1.0, 1.0 + refused.wait).allowed
 
 
 @STORES
@@ -67,7 +73,7 @@ def test_never_more_than_rate_times_time_and_the_burst(
     buckets, spec, now, allowed = store(), BucketSpec(capacity, rate), 1000.0, []
     for gap in gaps:
         now += gap
-        if buckets.take(9, spec, 1.0, now).allowed:
+        if take(buckets, 9, spec, 1.0, now).allowed:
             allowed.append(now)
     for first, start in enumerate(allowed):
         for last in range(first, len(allowed)):
@@ -76,12 +82,12 @@ def test_never_more_than_rate_times_time_and_the_burst(
 
 
 def test_local_buckets_are_bounded_and_forget_the_longest_untouched() -> None:
-    buckets, spec = LocalBuckets(limit=3), BucketSpec(1, 0.001)
+    buckets, spec = LocalBuckets(limit=3), BucketSpec(2, 0.001)
     for key in (1, 2, 3, 1, 4):
-        buckets.take(key, spec, 1.0, 0.0)
+        take(buckets, key, spec, 1.0, 0.0)
     assert repr(buckets) == "<LocalBuckets 3/3 forgotten=1>"
-    assert buckets.take(2, spec, 1.0, 0.0).allowed  # it was the one forgotten
-    assert not buckets.take(1, spec, 1.0, 0.0).allowed
+    assert take(buckets, 2, spec, 1.0, 0.0).remaining == 1  # it was the one forgotten
+    assert not take(buckets, 1, spec, 1.0, 0.0).allowed
 
 
 def test_processes_share_one_bucket_exactly() -> None:
@@ -92,7 +98,7 @@ def test_processes_share_one_bucket_exactly() -> None:
         read, write = os.pipe()
         if (child := os.fork()) == 0:
             buckets = Board(fd, 1, 4, 4).buckets()
-            granted = sum(buckets.take(42, spec, 1.0, 5.0).allowed for _ in range(300))
+            granted = sum(take(buckets, 42, spec, 1.0, 5.0).allowed for _ in range(300))
             os.write(write, granted.to_bytes(4, "big"))
             os._exit(0)
         os.close(write)
@@ -106,63 +112,62 @@ def test_processes_share_one_bucket_exactly() -> None:
     assert sum(granted) == 500
 
 
-def limit(capacity: float, rate: float, *per: str) -> RateLimit:
-    return RateLimit(name="l", bucket=BucketSpec(capacity, rate), per=per)
+@STORES
+def test_several_buckets_give_together_or_not_at_all(store: type[BucketStore]) -> None:
+    buckets, wide, tight = store(), BucketSpec(10, 0.1), BucketSpec(1, 0.1)
+    both = [Draw(1, wide, 1), Draw(2, tight, 1)]
+    assert [v.allowed for v in buckets.take(both, 0.0)] == [True, True]
+    refused = buckets.take(both, 0.0)
+    assert [v.allowed for v in refused] == [True, False]
+    assert refused[1].wait == pytest.approx(10)
+    assert take(buckets, 1, wide, 0.0, 0.0).remaining == 9, "the refused one took nothing"
 
 
-def test_a_limit_applies_only_where_its_descriptors_are() -> None:
-    buckets = LocalBuckets()
-    limits = [limit(1, 0.1, "user", "header:X-Team")]
-    team = ((b"x-team", b"a"),)
-    assert draw_all(limits, request(user="u"), buckets, 0.0) is None
-    assert draw_all(limits, request(headers=team), buckets, 0.0) is None
-    for user, allowed in [("u", True), ("u", False), ("v", True)]:
-        standing = draw_all(limits, request(user=user, headers=team), buckets, 0.0)
-        assert standing is not None
-        assert standing.verdict.allowed is allowed
+@STORES
+def test_what_does_not_bind_stands_in_nobodys_way(store: type[BucketStore]) -> None:
+    buckets, spec = store(), BucketSpec(1, 0.1)
+    draws = [Draw(1, BucketSpec(9, 1), 1), Draw(2, spec, 1, binding=False)]
+    assert [v.allowed for v in buckets.take(draws, 0.0)] == [True, True]
+    assert [v.allowed for v in buckets.take(draws, 0.0)] == [True, False]
+    assert take(buckets, 1, BucketSpec(9, 1), 0.0, 0.0).remaining == 7
 
 
-def test_the_first_empty_bucket_refuses_and_later_ones_keep_their_tokens() -> None:
-    buckets = LocalBuckets()
-    tight, wide = limit(1, 0.1, "model"), limit(5, 0.1, "address")
-    ask = request(model="m", client="1.2.3.4")
-    first = draw_all([tight, wide], ask, buckets, 0.0)
-    assert first == Standing(tight, Verdict(True, 0.0, 0.0))
-    draw_all([tight, wide], ask, buckets, 0.0)
-    standing = draw_all([wide], ask, buckets, 0.0)
-    assert standing is not None
-    assert standing.verdict.remaining == 3
+@STORES
+def test_charges_go_below_zero_down_to_the_bound_and_come_back(store: type[BucketStore]) -> None:
+    buckets, spec = store(), BucketSpec(10, 1, debt=5)
+    assert buckets.charge([Draw(1, spec, 12)], 0.0) == 0
+    assert take(buckets, 1, spec, 1, 0.0) == Verdict(False, -2, 3)
+    assert buckets.charge([Draw(1, spec, 10)], 0.0) == 7, "forgiven: the bound is -5"
+    assert not take(buckets, 1, spec, 1, 5.9).allowed
+    assert take(buckets, 1, spec, 1, 6.0).allowed
+    buckets.charge([Draw(1, spec, -100)], 6.0)
+    assert take(buckets, 1, spec, 0, 6.0).remaining == 10, "never more than full"
 
 
-def test_headers_say_what_envoy_says() -> None:
-    """Reset is 0 while tokens remain, else whole seconds to the next: 30 for 2 per 60 s."""
-    slow = limit(2, 2 / 60)
-    assert Standing(slow, Verdict(True, 1.0, 0.0)).headers()[1:] == (
-        b"x-ratelimit-remaining: 1",
-        b"x-ratelimit-reset: 0",
-    )
-    assert Standing(slow, Verdict(True, 0.0, 0.0)).headers() == (
-        b"x-ratelimit-limit: 2",
-        b"x-ratelimit-remaining: 0",
-        b"x-ratelimit-reset: 30",
-    )
+def test_a_full_set_gives_up_what_will_be_full_soonest() -> None:
+    """Six keys in a table of one set of four ways: those owing most are kept."""
+    board = Board(create_file(1, 1, 4), 1, 1, 4)
+    buckets = board.buckets()
+    sets = 1 << 12
+    keys = [7 + sets * n for n in range(6)]
+    slow, quick = BucketSpec(10, 0.001), BucketSpec(10, 100)
+    for key in keys[:3]:
+        buckets.charge([Draw(key, slow, 10)], 0.0)
+    for key in keys[3:]:
+        buckets.charge([Draw(key, quick, 10)], 0.0)
+    assert buckets.forgotten == 2
+    assert [round(buckets.level(key, slow, 0.0)) for key in keys[:3]] == [0, 0, 0]
+    assert [round(buckets.level(key, quick, 0.0)) for key in keys[3:]] == [10, 10, 0]
+    # One that is full again is no loss.
+    buckets.charge([Draw(keys[3], quick, 1)], 60.0)
+    assert buckets.forgotten == 2
 
 
-def test_an_exchange_over_its_limit_is_429_and_never_reaches_an_endpoint() -> None:
-    plain = snapshot(1)
-    route = Route(
-        name="r",
-        match=Matcher(),
-        destinations=(Destination("c"),),
-        limits=(limit(2, 0.5, "model"),),
-    )
-    world = World(Snapshot(generation=1, clusters=plain.clusters, routes=RouteTable([route])))
-    assert isinstance(world.begin(model="m")[1], Connect)
-    assert isinstance(world.begin(model="m")[1], Connect)
-    exchange, effect = world.begin(model="m")
-    assert isinstance(effect, Reject)
-    assert (effect.error.status, exchange.flag) == (429, "RL")
-    assert effect.error.retry_after == 2
-    assert b"x-ratelimit-remaining: 0" in effect.error.headers
-    assert world.in_flight() == [2]
-    assert isinstance(world.begin(model="other")[1], Connect)
+def test_one_step_never_writes_two_buckets_to_one_place() -> None:
+    board = Board(create_file(1, 1, 4), 1, 1, 4)
+    buckets, spec = board.buckets(), BucketSpec(10, 1e-9)
+    keys = [9 + (n << 12) for n in range(8)]
+    for key in keys[:4]:
+        buckets.charge([Draw(key, spec, 5)], 0.0)
+    buckets.take([Draw(key, spec, 1) for key in keys[4:]], 0.0)
+    assert [buckets.level(key, spec, 0.0) for key in keys[4:]] == [9.0] * 4

@@ -11,6 +11,7 @@ import pytest
 from router.config.build import build
 from router.config.load import loads
 from router.control.board import Board, create_file
+from router.core.admission.token_bucket import Draw
 from router.core.balancers import REGISTRY
 from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director
@@ -277,7 +278,7 @@ def test_the_board_of_a_machine_is_not_touched() -> None:
         [limit] = policy.routes.routes[2].limits
         key = limit.key(asked)
         assert key is not None and asked.prefix_hash is not None
-        board.buckets().take(key, limit.bucket, 3.0, 1.0)
+        board.buckets().take([Draw(key, limit.bucket, 3.0)], 1.0)
         board.affinity().put(asked.prefix_hash, SLOTS[IDS[1]])
         board.cells[SLOTS[IDS[1]] * 2 + 1] = 4
         world = World(

@@ -35,7 +35,7 @@ def translate(envoy: dict[str, Any], ports: dict[str, int]) -> tuple[dict[str, A
     for index, route in enumerate(envoy["routes"]):
         name = route.get("name", f"r{index}")
         try:
-            routes += _routes(name, route, clusters)
+            routes.append(_limited(name, route, clusters))
         except NotOurs:
             left_out.append(name)
     head_timeout = envoy.get("hcm", {}).get("request_headers_timeout", "15s")
@@ -124,10 +124,10 @@ def _thresholds(spec: dict[str, Any]) -> dict[str, Any]:
     return dict(limits)
 
 
-def _routes(
+def _limited(
     name: str, route: dict[str, Any], clusters: dict[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """One route, or one for each value that a descriptor names, and one for the others."""
+) -> dict[str, Any]:
+    """One route with its rate limits."""
     plain = {key: value for key, value in route.items() if key != "typed_per_filter_config"}
     filters = dict(route.get("typed_per_filter_config", {}))
     limit = filters.pop(LOCAL_LIMIT, None)
@@ -135,24 +135,18 @@ def _routes(
         raise NotOurs(", ".join(filters))
     ours = {"name": name, **_route(plain, clusters)}
     if limit is None:
-        return [ours]
-    if limit["filter_enforced"]["default_value"]["numerator"] == 0:
-        raise NotOurs("a limit that is not enforced")
+        return ours
+    enforce = limit["filter_enforced"]["default_value"]["numerator"] != 0
     limits: list[dict[str, Any]] = []
-    found = []
     for descriptor in limit.get("descriptors", ()):
         [entry] = descriptor["entries"]
         [rule] = [action for use in plain["route"]["rate_limits"] for action in use["actions"]]
-        header = rule["request_headers"]["header_name"]
-        bucket = descriptor["token_bucket"]
-        if "value" not in entry:
-            limits.append(bucket | {"per": f"header:{header}"})
-            continue
-        match = ours["match"] | {"headers": {header: {"exact": entry["value"]}}}
-        found.append(
-            ours | {"name": f"{name}-{entry['value']}", "match": match, "limits": [bucket]}
-        )
-    return [*found, ours | {"limits": [*limits, limit["token_bucket"]]}]
+        per = f"header:{rule['request_headers']['header_name']}"
+        if "value" in entry:
+            per += f"={entry['value']}"
+        limits.append(descriptor["token_bucket"] | {"per": per})
+    limits.append(limit["token_bucket"])
+    return ours | {"limits": [one | {"enforce": enforce} for one in limits]}
 
 
 def _hashed(policies: list[dict[str, Any]], name: str, clusters: dict[str, dict[str, Any]]) -> str:

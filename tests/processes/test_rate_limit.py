@@ -1,12 +1,21 @@
 """A rate limit as clients meet it, over two worker processes."""
 
 import asyncio
+import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 
-from tests.processes.router_process import RouterProcess, configuration, emulator, serving
+from tests.processes.router_process import (
+    SLOW,
+    RouterProcess,
+    configuration,
+    emulator,
+    serving,
+    until,
+)
 
 LIMITS = "limits: [{max_tokens: 10, tokens_per_fill: 1, fill_interval: 1h, per: [header:x-team]}]"
 
@@ -29,6 +38,7 @@ async def test_ten_mean_ten_whichever_worker_is_asked(tmp_path: Path) -> None:
             assert engine.requests.started == 10
             good = next(answer for answer in answers if answer.status == 200)
             assert good.headers["x-ratelimit-limit"] == "10"
+            assert good.headers["x-ratelimit-limit-requests"] == "10"
             assert 0 <= int(good.headers["x-ratelimit-remaining"]) < 10
 
             refused = next(answer for answer in answers if answer.status == 429)
@@ -40,3 +50,63 @@ async def test_ten_mean_ten_whichever_worker_is_asked(tmp_path: Path) -> None:
             # What was used up stays used up over a reload.
             assert (await router.ask("POST", "/reload", {}))[0] == 200
             assert (await ask(router, "red")).status == 429
+
+
+TOKENS = "limits: [{unit: tokens, rate: 500/d, per: header:x-team}]"
+
+
+async def asked(
+    router: RouterProcess, team: str, max_tokens: int, **fields: object
+) -> tuple[int, Mapping[str, str], bytes]:
+    content = "x" * 280  # with the JSON around it about a hundred tokens
+    body = {"model": "emulated", "messages": [{"role": "user", "content": content}]}
+    body |= {"max_tokens": max_tokens} | fields
+    url = f"{router.api}/v1/chat/completions"
+    async with router.session.post(url, json=body, headers={"x-team": team}) as answer:
+        return answer.status, answer.headers, await answer.read()
+
+
+async def test_tokens_are_reserved_together_and_charged_by_the_usage(tmp_path: Path) -> None:
+    """Two of three at one time find room for what they may need; what they left is given back."""
+    async with emulator("a", SLOW) as engine:
+        text = configuration(engine.address, workers=2)
+        text = text.replace("to: demo,", f"to: demo, {TOKENS},")
+        async with serving(tmp_path, text) as router:
+            found = await asyncio.gather(*(asked(router, "red", 120) for _ in range(3)))
+            assert sorted(status for status, _, _ in found) == [200, 200, 429]
+            refused = next(one for one in found if one[0] == 429)
+            assert b"500 tokens is used up: the request may need 2" in refused[2]
+            assert 0 < int(refused[1]["retry-after"]) < 86_400
+            used = sum(
+                json.loads(answer)["usage"]["total_tokens"]
+                for status, _, answer in found
+                if status == 200
+            )
+            # A last one tells what is left: the limit less what the engine says was used.
+            status, headers, _ = await asked(router, "red", 1)
+            assert status == 200
+            assert headers["x-ratelimit-limit-tokens"] == "500"
+            reserved = 500 - used - int(headers["x-ratelimit-remaining-tokens"])
+            assert 70 <= reserved <= 130, "the estimate of the last one's prompt"
+
+
+async def nothing_runs(router: RouterProcess) -> bool:
+    return await router.in_flight() == 0
+
+
+async def test_a_client_that_leaves_is_charged_what_came(tmp_path: Path) -> None:
+    async with emulator("a", SLOW) as engine:
+        text = configuration(engine.address, workers=2)
+        text = text.replace("to: demo,", f"to: demo, {TOKENS},")
+        async with serving(tmp_path, text) as router:
+            hello = [{"role": "user", "content": "hi"}]
+            body = {"model": "emulated", "messages": hello, "max_tokens": 470, "stream": True}
+            url = f"{router.api}/v1/chat/completions"
+            async with router.session.post(url, json=body, headers={"x-team": "red"}) as answer:
+                assert answer.status == 200
+                assert (await asked(router, "red", 120))[0] == 429, "all is reserved"
+                await answer.content.readuntil(b"data: ")
+            await until(lambda: nothing_runs(router))
+            status, headers, _ = await asked(router, "red", 120)
+            assert status == 200
+            assert int(headers["x-ratelimit-remaining-tokens"]) > 200

@@ -1,34 +1,101 @@
-"""Which bucket a request draws on, and what it is told.
+"""Which buckets a request draws on, and what it is told.
 
-A limit counts requests per route, or per value of descriptors: ``model``, ``user``, ``address``
-or ``header:NAME``. A request that lacks one of a limit's descriptors is not subject to it, as in
-Envoy. Limits are drawn in their order; the first that refuses ends it, and what the ones before
-it gave is not given back.
+A limit counts requests or LLM tokens for all its requests together, or per value of descriptors:
+``tenant``, ``key``, ``model``, ``user``, ``address`` or ``header:NAME``, each narrowed to one
+value by ``=VALUE``. A request that lacks one of a limit's descriptors is not subject to it, as in
+Envoy. All limits that apply must allow a request; if one does not, nothing is taken from any.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal, Self
 
 import msgspec
 import xxhash
 
-from router.core.admission.token_bucket import BucketSpec, BucketStore, Verdict
+from router.core.admission.token_bucket import BucketSpec, Verdict
 from router.core.errors import RateLimited
 from router.core.model import LlmRequest
 
+Unit = Literal["requests", "tokens"]
+Scope = Literal["machine", "global"]
+DescriptorKind = Literal["tenant", "key", "model", "user", "address", "header"]
+
+CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+"""Headers in which clients of OpenAI, Anthropic and Azure send their key."""
+
+
+class Descriptor(msgspec.Struct, frozen=True):
+    """What of a request has a bucket of its own. ``value``: only requests that have this one."""
+
+    kind: DescriptorKind
+    header: bytes = b""
+    value: bytes | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From ``model``, ``tenant=gold`` or ``header:x-team=red``.
+
+        Raises:
+            ValueError: there is no such descriptor.
+        """
+        word, equals, value = text.partition("=")
+        kind, _, header = word.partition(":")
+        wanted = value.encode() if equals else None
+        if (kind == "header") is not bool(header):
+            raise ValueError(f"unknown descriptor {text!r}")
+        return msgspec.convert(
+            {"kind": kind, "header": header.lower().encode(), "value": wanted}, cls
+        )
+
+    def of(self, request: LlmRequest) -> bytes | None:
+        """The request's value; None if it has none, or another than is wanted."""
+        found = self._of(request)
+        return found if self.value is None or found == self.value else None
+
+    def _of(self, request: LlmRequest) -> bytes | None:
+        text: str | None
+        match self.kind:
+            case "header":
+                return request.header(self.header)
+            case "model":
+                text = request.model
+            case "tenant":
+                text = request.tenant
+            case "user":
+                text = request.user
+            case "address":
+                text = request.client
+            case "key":
+                return next((v for n in CREDENTIALS if (v := request.header(n)) is not None), None)
+        return None if text is None else text.encode()
+
+    def __str__(self) -> str:
+        name = f"header:{self.header.decode()}" if self.kind == "header" else self.kind
+        return name if self.value is None else f"{name}={self.value.decode()}"
+
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit of a route. ``per``: descriptors whose values each have a bucket of their own."""
+    """One limit.
+
+    Attributes:
+        per: descriptors whose values each have a bucket of their own.
+        scope: whether the workers of this machine share the buckets, or all routers do.
+        enforce: whether it refuses; one that does not is drawn on and reported all the same.
+    """
 
     name: str
     bucket: BucketSpec
-    per: tuple[str, ...] = ()
+    per: tuple[Descriptor, ...] = ()
+    unit: Unit = "requests"
+    scope: Scope = "machine"
+    enforce: bool = True
 
     def key(self, request: LlmRequest) -> int | None:
         """The bucket of this request, None if the limit does not apply to it."""
         parts = [self.name.encode()]
         for descriptor in self.per:
-            value = _descriptor(descriptor, request)
+            value = descriptor.of(request)
             if value is None:
                 return None
             parts.append(value)
@@ -36,68 +103,95 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
         return xxhash.xxh3_64_intdigest(b"".join(b"%d:%b" % (len(p), p) for p in parts))
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
-    """How a request stands with the tightest limit that applied to it."""
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """What one limit said to a request."""
 
     limit: RateLimit
     verdict: Verdict
+    amount: float = 1.0
+
+    @property
+    def refuses(self) -> bool:
+        return self.limit.enforce and not self.verdict.allowed
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """How a request stands with the limits that apply to it, in their order."""
+
+    held: tuple[Held, ...]
+
+    @property
+    def allowed(self) -> bool:
+        return not any(one.refuses for one in self.held)
+
+    @property
+    def decisive(self) -> Held:
+        """The first that refuses, else the tightest: the one with least left."""
+        return next((one for one in self.held if one.refuses), None) or _tightest(self.held)
 
     def headers(self) -> tuple[bytes, ...]:
-        """The ``x-ratelimit-*`` lines, as Envoy's (draft version 03) sends them."""
-        verdict = self.verdict
+        """``x-ratelimit-*``: of the decisive limit as Envoy (draft version 03) sends them, and of
+        the tightest of each unit as OpenAI does."""
+        one = self.decisive
+        remaining = max(0.0, one.verdict.remaining)
         # Zero while tokens remain, else whole seconds until the next one.
-        missing = 1.0 - verdict.remaining
-        reset = math.ceil(missing / self.limit.bucket.fill_rate - 1e-9) if missing > 1e-9 else 0
-        return (
-            b"x-ratelimit-limit: %d" % self.limit.bucket.capacity,
-            b"x-ratelimit-remaining: %d" % (verdict.remaining + 1e-9),
+        missing = 1.0 - one.verdict.remaining
+        reset = math.ceil(missing / one.limit.bucket.fill_rate - 1e-9) if missing > 1e-9 else 0
+        lines = [
+            b"x-ratelimit-limit: %d" % one.limit.bucket.capacity,
+            b"x-ratelimit-remaining: %d" % (remaining + 1e-9),
             b"x-ratelimit-reset: %d" % reset,
-        )
+        ]
+        if len(self.held) == 1:
+            lines += _openai(self.held[0])
+            return tuple(lines)
+        for unit in ("requests", "tokens"):
+            if of_unit := [held for held in self.held if held.limit.unit == unit]:
+                lines += _openai(_tightest(of_unit))
+        return tuple(lines)
 
 
-def draw_all(
-    limits: Sequence[RateLimit], request: LlmRequest, store: BucketStore, now: float
-) -> Standing | None:
-    """Draw on every limit that applies; None if none does.
+def _tightest(held: Iterable[Held]) -> Held:
+    return min(held, key=lambda one: one.verdict.remaining)
 
-    The standing returned is the refusing one, or the one with the fewest requests left.
-    """
-    tightest: Standing | None = None
-    for limit in limits:
-        key = limit.key(request)
-        if key is None:
-            continue
-        verdict = store.take(key, limit.bucket, 1.0, now)
-        if not verdict.allowed:
-            return Standing(limit, verdict)
-        if tightest is None or verdict.remaining < tightest.verdict.remaining:
-            tightest = Standing(limit, verdict)
-    return tightest
+
+def _openai(one: Held) -> tuple[bytes, bytes, bytes]:
+    """What OpenAI's API says of a limit; its reset is when the bucket will be full."""
+    bucket, unit = one.limit.bucket, one.limit.unit.encode()
+    remaining = one.verdict.remaining
+    full = (bucket.capacity - remaining) / bucket.fill_rate
+    return (
+        b"x-ratelimit-limit-%b: %d" % (unit, bucket.capacity),
+        b"x-ratelimit-remaining-%b: %d" % (unit, max(0.0, remaining) + 1e-9),
+        b"x-ratelimit-reset-%b: %b" % (unit, span(full)),
+    )
+
+
+def span(seconds: float) -> bytes:
+    """A duration as OpenAI writes it: ``20ms``, ``1s``, ``6m0s``, ``1h0m0s``."""
+    if seconds < 1:
+        return b"%dms" % math.ceil(seconds * 1000 - 1e-6)
+    whole = math.ceil(seconds - 1e-6)
+    if whole < 60:
+        return b"%ds" % whole
+    if whole < 3600:
+        return b"%dm%ds" % divmod(whole, 60)
+    return b"%dh%dm%ds" % (whole // 3600, whole % 3600 // 60, whole % 60)
 
 
 def refusal(standing: Standing) -> RateLimited:
     """The error for a standing that was not allowed."""
-    wait = standing.verdict.wait
+    held: Sequence[Held] = [one for one in standing.held if one.refuses]
+    wait = max(one.verdict.wait for one in held)
+    one = held[0]
+    limit, remaining = one.limit, one.verdict.remaining
+    message = f"rate limit {limit.name!r} of {limit.bucket.capacity:g} {limit.unit} is used up"
+    if limit.unit == "tokens":
+        message += (
+            f": the request may need {one.amount:.0f}, {max(0, math.floor(remaining))} are left"
+        )
     return RateLimited(
-        f"rate limit {standing.limit.name!r} of {standing.limit.bucket.capacity:g} requests "
-        f"is used up; try again in {wait:.1f} s",
+        f"{message}; try again in {wait:.1f} s",
         retry_after=math.ceil(wait),
         headers=standing.headers(),
     )
-
-
-def _descriptor(name: str, request: LlmRequest) -> bytes | None:
-    kind, _, field = name.partition(":")
-    value: str | None
-    match kind:
-        case "header":
-            return request.header(field.lower().encode())
-        case "model":
-            value = request.model
-        case "user":
-            value = request.user
-        case "address":
-            value = request.client
-        case _:
-            raise ValueError(f"unknown descriptor {name!r}")
-    return None if value is None else value.encode()

@@ -1,26 +1,46 @@
 """Token buckets, filled continuously as Envoy's local rate limit fills them since 1.40.
 
 A bucket starts full, holds at most ``capacity`` tokens and gains ``fill_rate`` of them a second.
+It is drawn on before the work is done and charged when it is known what the work came to: a
+charge is never refused, and may take the level below zero, down to the bucket's bound of debt.
 Where the levels are kept is the store's business: a process's own memory here, memory shared by
 the workers of a machine in ``router.control.shared_buckets``.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 
 class BucketSpec(msgspec.Struct, frozen=True):
-    """``capacity`` in tokens, ``fill_rate`` in tokens per second; both positive."""
+    """``capacity`` in tokens, ``fill_rate`` in tokens per second; both positive.
+
+    ``debt``: how many tokens below zero charges may take the level.
+    """
 
     capacity: float
     fill_rate: float
+    debt: float = 0.0
+
+
+class Draw(msgspec.Struct, frozen=True, gc=False):
+    """``amount`` tokens of one bucket, found by its 64-bit key.
+
+    ``binding``: whether the others wait for this one. One that is not takes what it can get and
+    stands in nobody's way.
+    """
+
+    key: int
+    spec: BucketSpec
+    amount: float
+    binding: bool = True
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What a bucket said. ``remaining`` tokens are left; ``wait`` seconds until enough are there.
 
-    ``wait`` is 0 where the request was allowed.
+    ``wait`` is 0 where the draw was allowed. ``remaining`` is below zero where there is debt.
     """
 
     allowed: bool
@@ -29,36 +49,59 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class BucketStore(Protocol):
-    """Keeps levels by 64-bit key. Bounded; a forgotten bucket is full again."""
+    """Keeps levels by key. Bounded; a forgotten bucket is full again."""
 
-    def take(self, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
-        """Take ``amount`` tokens if they are there, nothing otherwise."""
+    def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
+        """Take all amounts in one step if every binding draw finds its own; nothing otherwise."""
+        ...
+
+    def charge(self, draws: Sequence[Draw], now: float) -> float:
+        """Take the amounts, whatever is there; negative ones are given back.
+
+        Returns:
+            the tokens that the bounds of debt forgave.
+        """
         ...
 
 
-def draw(level: float, since: float, spec: BucketSpec, amount: float) -> tuple[float, Verdict]:
-    """One step of one bucket.
+def filled(level: float, since: float, spec: BucketSpec) -> float:
+    """The level ``since`` seconds after the last step; a clock that went back counts as none."""
+    level += max(0.0, since) * spec.fill_rate
+    return level if level < spec.capacity else spec.capacity
 
-    Args:
-        level: tokens at the last step; more than the capacity counts as full.
-        since: seconds since the last step; a clock that went back counts as none.
 
-    Returns:
-        The new level and the verdict.
-    """
-    level = min(spec.capacity, level + max(0.0, since) * spec.fill_rate)
+def judge(level: float, draw: Draw) -> Verdict:
+    """Whether a bucket at ``level`` can give what is drawn, and what is left then."""
     # A hair's breadth for sums of floats: 0.6 s at 5/3 tokens a second is one token.
-    if level + 1e-9 >= amount:
-        level = max(0.0, level - amount)
-        return level, Verdict(True, level, 0.0)
-    return level, Verdict(False, level, (amount - level) / spec.fill_rate)
+    if level + 1e-9 >= draw.amount:
+        left = level - draw.amount
+        return Verdict(True, left if left > 0.0 else 0.0, 0.0)
+    return Verdict(False, level, (draw.amount - level) / draw.spec.fill_rate)
+
+
+def may_take(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> bool:
+    """Whether every binding draw was allowed."""
+    for draw, verdict in zip(draws, verdicts, strict=True):
+        if draw.binding and not verdict.allowed:
+            return False
+    return True
+
+
+def charged(level: float, draw: Draw) -> tuple[float, float]:
+    """The level after a charge, and the tokens that the bound of debt forgave."""
+    spec = draw.spec
+    level = min(spec.capacity, level - draw.amount)
+    return (level, 0.0) if level >= -spec.debt else (-spec.debt, -spec.debt - level)
 
 
 class Bottomless:
     """Buckets that are always full: for asking where a request would go, however often."""
 
-    def take(self, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
-        return Verdict(True, spec.capacity, 0.0)
+    def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
+        return tuple(Verdict(True, draw.spec.capacity, 0.0) for draw in draws)
+
+    def charge(self, draws: Sequence[Draw], now: float) -> float:
+        return 0.0
 
 
 class LocalBuckets:
@@ -76,14 +119,34 @@ class LocalBuckets:
         self._limit = limit
         self.forgotten = 0
 
-    def take(self, key: int, spec: BucketSpec, amount: float, now: float) -> Verdict:
-        level, at = self._levels.pop(key, (spec.capacity, now))
-        level, verdict = draw(level, now - at, spec, amount)
+    def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
+        levels = [self.level(draw.key, draw.spec, now) for draw in draws]
+        verdicts = tuple(map(judge, levels, draws))
+        if may_take(draws, verdicts):
+            for draw, verdict in zip(draws, verdicts, strict=True):
+                if verdict.allowed:
+                    self._put(draw.key, verdict.remaining, now)
+        return verdicts
+
+    def charge(self, draws: Sequence[Draw], now: float) -> float:
+        total = 0.0
+        for draw in draws:
+            level, forgiven = charged(self.level(draw.key, draw.spec, now), draw)
+            self._put(draw.key, level, now)
+            total += forgiven
+        return total
+
+    def level(self, key: int, spec: BucketSpec, now: float) -> float:
+        """Tokens in a bucket at this moment; changes nothing."""
+        level, at = self._levels.get(key, (spec.capacity, now))
+        return filled(level, now - at, spec)
+
+    def _put(self, key: int, level: float, now: float) -> None:
+        self._levels.pop(key, None)
         self._levels[key] = (level, now)  # the last of the dict: the most recently used
         if len(self._levels) > self._limit:
             del self._levels[next(iter(self._levels))]
             self.forgotten += 1
-        return verdict
 
     def __len__(self) -> int:
         return len(self._levels)

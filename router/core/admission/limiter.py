@@ -1,0 +1,332 @@
+"""Holds requests to their limits: what is reserved when one starts, and settled when it ends.
+
+The limits of a request are its route's and its tenant's. The buckets of this machine are drawn on
+at once, all or none. Where a limit is shared by all routers the exchange then waits in state
+LIMITING for the answer of the shared store, which is asked for all of its buckets in one step; if
+no answer comes in time, ``on_failure`` says what holds instead. A refusal gives back what the
+machine's buckets gave.
+"""
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+from router.core import errors
+from router.core.admission.estimates import Consumption, Estimator
+from router.core.admission.rate_limit import Held, RateLimit, Standing, refusal
+from router.core.admission.reservation import Claim, Ledger, Reservation, Ticket
+from router.core.admission.token_bucket import BucketSpec, BucketStore, Draw, Verdict
+from router.core.events import Effect, Wait
+from router.core.model import LlmRequest
+from router.core.states import State
+
+if TYPE_CHECKING:
+    from router.core.exchange import Exchange
+    from router.core.snapshot import Snapshot
+
+OnFailure = Literal["local_share", "allow", "deny"]
+
+
+DEBIT_INTERVAL = 1.0
+"""Seconds between two looks at how long running answers have become."""
+
+
+class SharedStore(msgspec.Struct, frozen=True, kw_only=True):
+    """How to live with the store that all routers share.
+
+    Attributes:
+        timeout: seconds that a request waits for its answer.
+        on_failure: what a request gets that has none: its part of the limit from a bucket of this
+            machine, everything, or a refusal.
+        machines: routers that share the limits; a part is one of so many.
+    """
+
+    timeout: float = 0.05
+    on_failure: OnFailure = "local_share"
+    machines: int = 1
+
+
+class Shared(Ledger, Protocol):
+    """The store that all routers share, as the core sees it. Nothing here waits."""
+
+    def ask(self, serial: int, draws: tuple[Draw, ...]) -> Ticket | None:
+        """Put a question; the driver feeds the exchange of this number ``Verdicts`` later.
+
+        None: the store is known to be gone, so there is nothing to wait for.
+        """
+        ...
+
+
+class Meter(Protocol):
+    """What the driver has seen of a response so far."""
+
+    def consumed(self, serial: int, *, usage: bool) -> Consumption:
+        """Of the exchange of this number; ``usage``: look for the engine's own count, too."""
+        ...
+
+
+class NoMeter:
+    """The meter of a face that relays nothing."""
+
+    def consumed(self, serial: int, *, usage: bool) -> Consumption:
+        return Consumption()
+
+
+NAMES = 4096
+"""Limits that are counted by name; names of generations long gone stay among them."""
+
+
+class Counts:
+    """What became of limits, by their names, for metrics."""
+
+    __slots__ = ("charged", "forgiven", "passed", "refused", "reserved")
+
+    def __init__(self) -> None:
+        self.refused: dict[str, int] = {}
+        self.passed: dict[str, int] = {}  # would have been refused, were the limit enforced
+        self.reserved = 0.0
+        self.charged = 0.0
+        self.forgiven = 0.0
+
+
+class Limiter:
+    """One for a process; keeps its counts and estimates over reloads.
+
+    Args:
+        store: the machine's buckets.
+
+    Attributes:
+        shared: the store of all routers; None where there is none.
+        meter: tells what running responses have come to.
+        active: whether the snapshot has any limit at all.
+        dry: nobody is asked; what other routers share is taken to allow everything.
+    """
+
+    def __init__(self, store: BucketStore) -> None:
+        self.store = store
+        self.shared: Shared | None = None
+        self.meter: Meter = NoMeter()
+        self.estimator = Estimator()
+        self.counts = Counts()
+        self.active = False
+        self.dry = False
+        self._tenants: dict[str, tuple[RateLimit, ...]] = {}
+        self._rules = SharedStore()
+        self._streams: dict[int, Exchange] = {}
+        self._debit_due = 0.0
+
+    def update(self, snapshot: "Snapshot") -> None:
+        """Follow a reload. Reservations under way keep the limits they were made under."""
+        self._tenants = dict(snapshot.tenant_limits)
+        self._rules = snapshot.shared_store
+        self.estimator.settings = snapshot.estimates
+        self.active = bool(self._tenants) or any(r.limits for r in snapshot.routes.routes)
+
+    def limits(self, exchange: "Exchange") -> tuple[RateLimit, ...]:
+        """The limits that may concern a request, its route's first."""
+        assert exchange.route is not None
+        tenant = exchange.request.tenant
+        own = () if tenant is None else self._tenants.get(tenant, ())
+        return exchange.route.limits + own
+
+    def amount(self, limit: RateLimit, request: LlmRequest) -> float:
+        """What a limit takes for a request at its start."""
+        if limit.unit == "requests":
+            return 1.0
+        # A request that needs more than fits waits for a full bucket, not for ever.
+        return min(sum(self.estimator.expected(request)), limit.bucket.capacity)
+
+    # --- the start --------------------------------------------------------------------------
+
+    def start(self, exchange: "Exchange", now: float) -> Effect:
+        """Take what the request needs of its limits, and let it go on, wait or end."""
+        here: list[tuple[RateLimit, Draw]] = []
+        everywhere: list[tuple[RateLimit, Draw]] = []
+        request = exchange.request
+        counts_tokens = False
+        for limit in self.limits(exchange):
+            key = limit.key(request)
+            if key is None:
+                continue
+            counts_tokens = counts_tokens or limit.unit == "tokens"
+            draw = Draw(key, limit.bucket, self.amount(limit, request), limit.enforce)
+            (here if limit.scope == "machine" else everywhere).append((limit, draw))
+        if not here and not everywhere:
+            return exchange.director.admit(exchange, now)
+        prompt = self.estimator.expected(request)[0] if counts_tokens else 0.0
+        exchange.reservation = reservation = Reservation(prompt)
+        if here and not self._take(exchange, here, self.store, now):
+            return self._refuse(exchange, now)
+        if not everywhere:
+            return self._admit(exchange, reservation, now)
+        return self._ask(exchange, tuple(everywhere), now)
+
+    def _take(
+        self,
+        exchange: "Exchange",
+        wanted: list[tuple[RateLimit, Draw]],
+        store: BucketStore,
+        now: float,
+    ) -> bool:
+        verdicts = store.take([draw for _, draw in wanted], now)
+        return self._hear(exchange, wanted, verdicts, store)
+
+    def _hear(
+        self,
+        exchange: "Exchange",
+        wanted: list[tuple[RateLimit, Draw]],
+        verdicts: tuple[Verdict, ...],
+        ledger: Ledger,
+    ) -> bool:
+        """Keep what was said, and what was taken; False if the request is refused."""
+        reservation = exchange.reservation
+        assert reservation is not None
+        said = tuple(
+            Held(limit, verdict, draw.amount)
+            for (limit, draw), verdict in zip(wanted, verdicts, strict=True)
+        )
+        before = exchange.standing
+        standing = Standing(said if before is None else before.held + said)
+        exchange.standing = standing
+        if not standing.allowed:
+            return False
+        for (limit, draw), verdict in zip(wanted, verdicts, strict=True):
+            if verdict.allowed:
+                reservation.hold(Claim(limit, draw.key, draw.spec, draw.amount, ledger))
+            else:
+                _count(self.counts.passed, limit.name)
+        return True
+
+    def _admit(self, exchange: "Exchange", reservation: Reservation, now: float) -> Effect:
+        if reservation.tokens:
+            self._streams[exchange.serial] = exchange
+            self.counts.reserved += max(
+                c.charged for c in reservation.claims if c.limit.unit == "tokens"
+            )
+        return exchange.director.admit(exchange, now)
+
+    def _refuse(self, exchange: "Exchange", now: float) -> Effect:
+        assert exchange.standing is not None
+        for held in exchange.standing.held:
+            if held.refuses:
+                _count(self.counts.refused, held.limit.name)
+        return exchange.reject(refusal(exchange.standing), now)
+
+    # --- limits of all routers --------------------------------------------------------------
+
+    def _ask(
+        self, exchange: "Exchange", wanted: tuple[tuple[RateLimit, Draw], ...], now: float
+    ) -> Effect:
+        assert exchange.reservation is not None
+        if self.dry:
+            return self._admit(exchange, exchange.reservation, now)
+        ticket = None
+        if self.shared is not None:
+            ticket = self.shared.ask(exchange.serial, tuple(draw for _, draw in wanted))
+        exchange.reservation.asked = wanted
+        if ticket is None:
+            return self.answered(exchange, None, now)
+        exchange.reservation.ticket = ticket
+        exchange.state = State.LIMITING
+        return Wait(self._rules.timeout)
+
+    def answered(
+        self, exchange: "Exchange", verdicts: tuple[Verdict, ...] | None, now: float
+    ) -> Effect:
+        """The shared store has answered, or (None) will not."""
+        reservation = exchange.reservation
+        assert reservation is not None
+        wanted, reservation.asked = list(reservation.asked), ()
+        ticket, reservation.ticket = reservation.ticket, None
+        if verdicts is not None:
+            assert self.shared is not None
+            allowed = self._hear(exchange, wanted, verdicts, self.shared)
+        else:
+            if ticket is not None:
+                ticket.withdraw()
+            if self._rules.on_failure == "deny":
+                return exchange.reject(
+                    errors.LimitsUnknown(
+                        "the store of the rate limits does not answer", retry_after=1
+                    ),
+                    now,
+                )
+            allowed = self._rules.on_failure == "allow" or self._share(exchange, wanted, now)
+        if not allowed:
+            return self._refuse(exchange, now)
+        return self._admit(exchange, reservation, now)
+
+    def _share(
+        self, exchange: "Exchange", wanted: list[tuple[RateLimit, Draw]], now: float
+    ) -> bool:
+        """Draw on this machine's part of limits that all routers share."""
+        parts = []
+        for limit, draw in wanted:
+            spec = self.part_of(draw.spec)
+            amount = min(draw.amount, spec.capacity)
+            parts.append((limit, Draw(draw.key, spec, amount, draw.binding)))
+        return self._take(exchange, parts, self.store, now)
+
+    def part_of(self, spec: BucketSpec) -> BucketSpec:
+        """One machine's part of a bucket: at least one token, or nobody could ever draw on it."""
+        n = self._rules.machines
+        return BucketSpec(max(1.0, spec.capacity / n), spec.fill_rate / n, spec.debt / n)
+
+    # --- while it runs, and the end ---------------------------------------------------------
+
+    def debit(self, now: float) -> None:
+        """Charge what running answers have come to beyond what was reserved for them.
+
+        Drivers call it as often as they like and it acts every second, so that a long answer is
+        felt by those who ask meanwhile; an answer of usual length costs nothing here.
+        """
+        if now < self._debit_due:
+            return
+        self._debit_due = now + DEBIT_INTERVAL
+        for serial, exchange in self._streams.items():
+            reservation = exchange.reservation
+            if reservation is None or exchange.head_at is None or exchange.status >= 400:
+                continue
+            seen = self.meter.consumed(serial, usage=False)
+            used = self._used(exchange.request, reservation, seen)
+            self.counts.forgiven += reservation.debit(used, now)
+
+    def settle(self, exchange: "Exchange", now: float) -> None:
+        """The exchange is over: charge its limits what it came to."""
+        reservation = exchange.reservation
+        assert reservation is not None
+        if reservation.ticket is not None:
+            reservation.ticket.withdraw()
+            reservation.ticket = None
+        self._streams.pop(exchange.serial, None)
+        used = 0.0
+        if reservation.tokens and reservation.reached:
+            used = self._spent(exchange, reservation)
+            self.counts.charged += used
+        self.counts.forgiven += reservation.settle(used, now)
+
+    def _spent(self, exchange: "Exchange", reservation: Reservation) -> float:
+        """LLM tokens of an exchange that is over and reached an endpoint.
+
+        By the engine's usage, else by guess. An error without usage costs nothing; a client that
+        left before the first byte has had its prompt computed.
+        """
+        seen = self.meter.consumed(exchange.serial, usage=True)
+        if exchange.state is State.DONE and exchange.flag == "-" and exchange.status < 400:
+            self.estimator.learn(exchange.request, seen)
+        if seen.prompt is None and (exchange.state is State.REJECTED or exchange.status >= 400):
+            return 0.0
+        return self._used(exchange.request, reservation, seen)
+
+    def _used(self, request: LlmRequest, reservation: Reservation, seen: Consumption) -> float:
+        prompt = reservation.prompt if seen.prompt is None else float(seen.prompt)
+        return prompt + self.estimator.answered(request, seen)
+
+    def __repr__(self) -> str:
+        return f"<Limiter active={self.active} streams={len(self._streams)} {self.store!r}>"
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    if name not in counts and len(counts) >= NAMES:
+        name = "other"
+    counts[name] = counts.get(name, 0) + 1
