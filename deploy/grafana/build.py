@@ -195,6 +195,22 @@ ENDPOINTS = (
         {"{{endpoint}}": f"warmpath_load_report_age_seconds{{{PICK}}}"},
     ),
     Panel("Weight", "short", {"{{endpoint}}": f"warmpath_endpoint_weight{{{PICK}}}"}),
+    Panel(
+        "Pushed back",
+        "short",
+        {"{{endpoint}}": f"warmpath_endpoint_pushed_back{{{PICK}}}"},
+        "1 while the endpoint wants no new request: it answered 429, or 503 with Retry-After.",
+        kind="state-timeline",
+    ),
+    Panel(
+        "Load by priority",
+        "percent",
+        {
+            "{{cluster}} {{priority}}": f"warmpath_priority_load_percent{{{PICK}}}",
+            "{{cluster}} {{priority}} panic": f"100 * (warmpath_priority_panic{{{PICK}}} == 1)",
+        },
+        "What lower priorities get while endpoints of the first are down.",
+    ),
 )
 
 ROUTER = (

@@ -10,6 +10,7 @@ from router.admin.respond import AdminError, json_answer, not_found
 from router.config.schema import redacted_value
 from router.config.units import Duration
 from router.control.plane import ControlPlane
+from router.control.priorities import levels
 from router.control.roster import Standing
 from router.core.cluster import Cluster
 from router.core.model import AdminState
@@ -92,7 +93,9 @@ class ClusterViews:
         return Counts(self._plane.supervisor.totals())
 
     def _cluster(self, cluster: Cluster, counts: "Counts") -> dict[str, Any]:
-        standings = [self._plane.roster.standings[e.id] for e in cluster.endpoints]
+        known = self._plane.roster.standings
+        standings = [known[e.id] for e in cluster.endpoints]
+        now = asyncio.get_running_loop().time()
         return {
             "name": cluster.name,
             "engine": cluster.engine,
@@ -106,6 +109,8 @@ class ClusterViews:
             "in_flight": self._plane.in_flight(cluster.name),
             "queued": int(counts.totals.gauge("queue_depth", (cluster.name,))),
             "retrying": int(counts.totals.gauge("retries_in_flight", (cluster.name,))),
+            "levels": levels(cluster, known, now),
+            "locality_weights": dict(cluster.locality_weights),
             "usable": sum(1 for standing in standings if standing.usable),
             "endpoints": [self._endpoint(standing, counts) for standing in standings],
         }
@@ -120,6 +125,7 @@ class ClusterViews:
             "labels": dict(endpoint.labels),
             "role": endpoint.role,
             "priority": endpoint.priority,
+            "locality": str(endpoint.locality),
             "state": standing.admin.name.lower(),
             "healthy": standing.healthy,
             "usable": standing.usable,

@@ -79,6 +79,8 @@ def _candidates(told: Mapping[str, Any]) -> None:
     click.echo(f"balancer   {balancer['type']}{notes}")
     if told["panic"]:
         click.echo("           panic: too few endpoints are healthy, so health is ignored")
+    for level in told["levels"]:
+        click.echo(f"priority {level['priority']:<2}{_level(level)}")
     columns = list(dict.fromkeys(n for row in told["candidates"] for n in row["scores"]))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("endpoint", no_wrap=True)
@@ -93,6 +95,15 @@ def _candidates(told: Mapping[str, Any]) -> None:
         cells += [*scores, (row["removed"] or "") + mark]
         table.add_row(*(escape(cell) for cell in cells))
     (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
+
+
+def _level(level: Mapping[str, Any]) -> str:
+    words = f"{level['load']}% of the load, {level['healthy']} of {level['wanted']} healthy"
+    if level["healthy"] != level["free"]:
+        words += f", {level['healthy'] - level['free']} pushed back"
+    if level["panic"]:
+        words += ", panic"
+    return words + "".join(f", {name} {share:.1%}" for name, share in level["localities"].items())
 
 
 def _load(load: Mapping[str, Any] | None) -> list[str]:

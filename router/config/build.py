@@ -7,6 +7,7 @@ from router.config.build_matches import Terms
 from router.config.build_routes import build_route
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import ConfigError, Finding, render
+from router.config.locality import LocalitySpec, locality, priorities
 from router.config.references import problems, snapshot_problems
 from router.config.routes import DestinationSpec, RouteSpec
 from router.config.schema import Admin, Config, Limits
@@ -41,7 +42,7 @@ def build(config: Config, generation: int) -> Snapshot:
     terms = Terms(config)
     return Snapshot(
         generation=generation,
-        clusters={spec.name: _cluster(spec) for spec in config.clusters},
+        clusters={spec.name: _cluster(spec, config.locality) for spec in config.clusters},
         routes=RouteTable([build_route(spec, terms) for spec in config.routes]),
         limits=_limits(config.limits),
         estimates=config.token_estimates.build(),
@@ -96,11 +97,15 @@ def _backend(url: str) -> Address:
     return Address.parse(f"{host}:{80 if parts.port is None else parts.port}")
 
 
-def _cluster(spec: ClusterSpec) -> Cluster:
-    active = spec.health.active
+def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
+    active, rules = spec.health.active, spec.localities
+    levels = priorities(spec.endpoints, rules, own)
     return Cluster(
         name=spec.name,
-        endpoints=tuple(_endpoint(spec.name, endpoint) for endpoint in spec.endpoints),
+        endpoints=tuple(
+            _endpoint(spec.name, endpoint, priority)
+            for endpoint, priority in zip(spec.endpoints, levels, strict=True)
+        ),
         balancer=spec.balancer,
         engine=spec.engine,
         models=spec.models,
@@ -132,6 +137,8 @@ def _cluster(spec: ClusterSpec) -> Cluster:
             max_retries=spec.circuit_breaker.max_retries,
         ),
         panic_threshold=spec.health.panic_threshold / 100,
+        fail_traffic_on_panic=spec.health.fail_traffic_on_panic,
+        locality_weights=() if rules is None else tuple(rules.weights.items()),
         back_pressure=None
         if spec.back_pressure is None
         else BackPressure(
@@ -142,7 +149,7 @@ def _cluster(spec: ClusterSpec) -> Cluster:
     )
 
 
-def _endpoint(cluster: str, spec: EndpointSpec) -> Endpoint:
+def _endpoint(cluster: str, spec: EndpointSpec, priority: int) -> Endpoint:
     return Endpoint(
         id=EndpointId(f"{cluster}/{spec.address}" + (f"#{spec.uid}" if spec.uid else "")),
         cluster=cluster,
@@ -150,6 +157,8 @@ def _endpoint(cluster: str, spec: EndpointSpec) -> Endpoint:
         port=spec.address.port,
         weight=spec.weight,
         labels=spec.labels,
+        locality=locality(spec.locality),
+        priority=priority,
         draining=spec.drain,
     )
 

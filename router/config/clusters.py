@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 import msgspec
 
 from router.config.discovery import SPECS, DiscoverySpec
+from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
 from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
 from router.config.units import Address, Interval, Percent
@@ -25,10 +26,15 @@ class EndpointSpec(Section, frozen=True, kw_only=True):
     """One engine replica. A plain host:port stands for its address."""
 
     shorthand: ClassVar[str | None] = "address"
-    planned: ClassVar[tuple[str, ...]] = ("locality", "priority", "role")
+    planned: ClassVar[tuple[str, ...]] = ("role",)
 
     address: Annotated[Address, doc("Unique within the cluster.")]
     weight: Annotated[Weight, doc("Relative to the other endpoints of the cluster.")] = 1
+    priority: Annotated[
+        int,
+        doc("0 first; higher ones get what the endpoints before cannot take.", ge=0, le=127),
+    ] = 0
+    locality: Annotated[LocalitySpec, doc("Where it is.")] = LocalitySpec()
     labels: Annotated[
         dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], doc("What subsets select by.")
     ] = {}
@@ -70,8 +76,14 @@ class Health(Section, frozen=True, kw_only=True):
     outlier: Outlier | None = Outlier()
     panic_threshold: Annotated[
         Percent,
-        doc("With a smaller share of healthy endpoints health is ignored; 0% disables this."),
+        doc(
+            "With a smaller share of healthy endpoints, at one priority and not made up for by the "
+            "others, health is ignored; 0% disables this."
+        ),
     ] = Percent(50)
+    fail_traffic_on_panic: Annotated[
+        bool, doc("Refuse requests (503) instead of ignoring health.")
+    ] = False
 
 
 class Scrape(Section, frozen=True, kw_only=True):
@@ -149,3 +161,4 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     scrape: Scrape | None = Scrape()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     back_pressure: BackPressure | None = BackPressure()
+    localities: Localities | None = None

@@ -97,6 +97,11 @@ class KubernetesDiscovery(DiscoverySpec, frozen=True, kw_only=True, tag="kuberne
         Port | KubernetesName | None,
         doc("Name or number of the pods' port; not needed where there is one only."),
     ] = None
+    region: Annotated[
+        str,
+        doc("The region of all endpoints; EndpointSlices tell zones only."),
+        msgspec.Meta(pattern=r"^[^/*\s]{0,63}$"),
+    ] = ""
     server: Annotated[
         ServerUrl | None,
         doc("The API server; that of the cluster the router runs in if not given."),

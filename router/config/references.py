@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import Path, Problem
+from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
 from router.config.schema import Config
 from router.config.units import Address
@@ -81,8 +82,12 @@ def _clusters(config: Config) -> Iterator[Problem]:
     yield from duplicates([spec.name for spec in config.clusters], "cluster", ("clusters",), "name")
     if sum(len(spec.endpoints) for spec in config.clusters) > MAX_ENDPOINTS:
         yield Problem(("clusters",), f"at most {MAX_ENDPOINTS} endpoints in all")
+    yield from place_problems(config.locality, ("locality",))
     for index, cluster in enumerate(config.clusters):
         yield from _cluster(cluster, ("clusters", index))
+        yield from rules_problems(
+            cluster.localities, config.locality, ("clusters", index, "localities")
+        )
 
 
 def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
@@ -111,6 +116,8 @@ def endpoint_problems(endpoints: Sequence[EndpointSpec], path: Path) -> Iterator
     """What is wrong with the field ``endpoints`` of the part at ``path``."""
     addresses = [endpoint.address for endpoint in endpoints]
     yield from duplicates(addresses, "endpoint", (*path, "endpoints"), "address")
+    for index, endpoint in enumerate(endpoints):
+        yield from place_problems(endpoint.locality, (*path, "endpoints", index, "locality"))
     for index, address in enumerate(addresses):
         if not address.port:
             yield Problem(

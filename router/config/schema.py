@@ -11,6 +11,7 @@ import msgspec
 
 from router.config.clusters import ClusterSpec
 from router.config.limits import RedisSpec, TokenEstimatesSpec
+from router.config.locality import LocalitySpec
 from router.config.matches import SizeSpec
 from router.config.routes import RouteSpec
 from router.config.section import Name, Section, Text, doc
@@ -121,6 +122,9 @@ class Config(Section, frozen=True, kw_only=True):
         Literal["auto"] | Annotated[int, msgspec.Meta(ge=1, le=256)],
         doc("Data plane processes; auto is one per core."),
     ] = "auto"
+    locality: Annotated[
+        LocalitySpec | None, doc("Where this router runs, for clusters' localities.")
+    ] = None
     listeners: Annotated[tuple[Listener, ...], doc("At least one.", min_length=1)] = (
         Listener(address=Address("0.0.0.0:8080")),
     )

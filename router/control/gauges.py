@@ -11,6 +11,7 @@ ENDPOINT_GAUGES = (
     "endpoint_in_flight",
     "endpoint_healthy",
     "endpoint_weight",
+    "endpoint_pushed_back",
     "endpoint_admin_state",
     "endpoint_running",
     "endpoint_waiting",
@@ -37,6 +38,7 @@ def add_endpoint_gauges(
         gauges["endpoint_in_flight"][labels] = in_flight(endpoint.id)
         gauges["endpoint_healthy"][labels] = float(standing.healthy is not False)
         gauges["endpoint_weight"][labels] = standing.weight
+        gauges["endpoint_pushed_back"][labels] = float(standing.pushed_until > now)
         for state in AdminState:
             wanted = standing.admin is state
             gauges["endpoint_admin_state"][*labels, state.name.lower()] = float(wanted)

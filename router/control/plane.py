@@ -24,6 +24,7 @@ from router.control.journal import Journal
 from router.control.messages import SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.outliers import OutlierWatch
+from router.control.priorities import add_priorities
 from router.control.probes import Prober
 from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
@@ -344,6 +345,8 @@ class ControlPlane:
         now = asyncio.get_running_loop().time()
         add_endpoint_gauges(totals, self.roster.standings.values(), self.in_flight, now)
         self.outliers.add_to(totals)
+        clusters = self.store.snapshot.clusters.values()
+        add_priorities(totals, clusters, self.roster.standings, now)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         gauges = totals.gauges
         gauges["config_generation"] = _one(self.store.generation)

@@ -58,8 +58,11 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
     ``panic_threshold`` (0 to 1): when a smaller share of endpoints is healthy, health is ignored,
     as in Envoy; 0 disables. ``models`` are the names that the cluster declares to serve,
-    ``adapters`` its LoRA adapters with the model that each belongs to. ``back_pressure``: how
-    endpoints that push back are spared; None: not at all.
+    ``adapters`` its LoRA adapters with the model that each belongs to.
+    ``fail_traffic_on_panic``: in panic there is no endpoint at all. ``locality_weights``: a place
+    (``region``, ``region/zone`` or ``region/zone/subzone``) and its weight within each priority;
+    endpoints elsewhere get nothing. ``back_pressure``: how endpoints that push back are spared;
+    None: not at all.
     """
 
     name: str
@@ -73,4 +76,6 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     scrape: Scrape | None = None
     breaker: CircuitBreaker = CircuitBreaker()
     panic_threshold: float = 0.5
+    fail_traffic_on_panic: bool = False
+    locality_weights: tuple[tuple[str, int], ...] = ()
     back_pressure: BackPressure | None = BackPressure()

@@ -5,20 +5,22 @@ exchanges and answers their questions. ``update`` swaps it to a new snapshot: ex
 keep their route and its time limits, while their retries see the new endpoints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from router.core import errors
 from router.core.admission.concurrency import PendingQueue
 from router.core.admission.limiter import Limiter
 from router.core.admission.token_bucket import BucketStore, LocalBuckets
+from router.core.balancers.base import Balancer, Keyed
 from router.core.balancers.least_request import least_active
 from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.events import Effect
 from router.core.exchange import Exchange
-from router.core.fleet import Fleet, HostSet
+from router.core.fleet import Fleet
 from router.core.host import HostState
-from router.core.model import LlmRequest
+from router.core.hostset import Group, GroupKey, HostSet
+from router.core.model import EndpointId, LlmRequest
 from router.core.retry.budget import RetryBudget
 from router.core.routing import Route
 from router.core.snapshot import Snapshot
@@ -60,9 +62,12 @@ class Places:
 
 
 class ClusterTraffic:
-    """What one process keeps for one cluster, or for a subset of it, between requests."""
+    """What one process keeps for one cluster, or for a subset of it, between requests.
 
-    __slots__ = ("balancer", "cluster", "hosts", "places", "subset")
+    ``balancer`` serves all endpoints together; where they fall into groups, each has its own.
+    """
+
+    __slots__ = ("_by_group", "balancer", "cluster", "hosts", "places", "subset")
 
     def __init__(
         self, cluster: Cluster, subset: Subset, places: Places, fleet: Fleet, rng: Rng
@@ -72,11 +77,26 @@ class ClusterTraffic:
         self.places = places
         self.hosts = _host_set(cluster, subset, fleet)
         self.balancer = cluster.balancer.build(rng, fleet.affinity)
+        self._by_group: dict[GroupKey, Balancer] = {}
+
+    def group(self, request: LlmRequest, rng: Rng) -> Group:
+        """Where the request goes if the hosts are in groups; the group may be empty."""
+        balancer = self.balancer
+        key = balancer.key_of(request) if isinstance(balancer, Keyed) else None
+        return self.hosts.draw(key, rng)
+
+    def balancer_of(self, group: Group, rng: Rng, fleet: Fleet) -> Balancer:
+        """The balancer of one group, made on first use: balancers key schedules on their hosts."""
+        balancer = self._by_group.get(group.key)
+        if balancer is None:
+            balancer = self._by_group[group.key] = self.cluster.balancer.build(rng, fleet.affinity)
+        return balancer
 
     def retarget(self, cluster: Cluster, fleet: Fleet, rng: Rng) -> None:
         """Follow a reload; the balancer starts anew only if its configuration changed."""
         if cluster.balancer != self.cluster.balancer:
             self.balancer = cluster.balancer.build(rng, fleet.affinity)
+            self._by_group.clear()
         self.cluster = cluster
         self.hosts = _host_set(cluster, self.subset, fleet)
 
@@ -236,21 +256,35 @@ class Director:
         hosts = traffic.hosts.usable()
         if exchange.trace is not NO_TRACE:
             traffic.hosts.explain(exchange.trace)
+        request = exchange.request
+        balancer, label = traffic.balancer, ""
+        if traffic.hosts.layered:
+            group = traffic.group(request, self.rng)
+            hosts, label = group.hosts, group.label
+            balancer = traffic.balancer_of(group, self.rng, self.fleet)
         if not hosts:
             return None
         assert exchange.route is not None
         policy = exchange.route.retry
-        request = exchange.request
         tried = exchange.tried if policy.previous_hosts else ()
-        picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
-        if not tried:
-            return picked
-        for _ in range(policy.reselections):
-            if picked[0].endpoint.id not in tried:
-                return picked
-            picked = traffic.balancer.pick(request, hosts, self.rng, tried, now)
-        untried = [host for host in hosts if host.endpoint.id not in tried]
-        return (least_active(untried, self.rng), "retry elsewhere") if untried else picked
+        picked = balancer.pick(request, hosts, self.rng, tried, now)
+        if tried:
+            for _ in range(policy.reselections):
+                if picked[0].endpoint.id not in tried:
+                    break
+                picked = balancer.pick(request, hosts, self.rng, tried, now)
+            else:
+                return self._elsewhere(traffic, hosts, tried) or picked
+        return (picked[0], picked[1] + label) if label else picked
+
+    def _elsewhere(
+        self, traffic: ClusterTraffic, hosts: Sequence[HostState], tried: tuple[EndpointId, ...]
+    ) -> tuple[HostState, str] | None:
+        """An endpoint that was not tried yet: of these, else of any priority or locality."""
+        for candidates in (hosts, traffic.hosts.usable()):
+            if untried := [host for host in candidates if host.endpoint.id not in tried]:
+                return least_active(untried, self.rng), "retry elsewhere"
+        return None
 
     def pushed_back(self, exchange: Exchange, retry_after: float | None, now: float) -> None:
         """The endpoint of the present attempt says that it has too much to do."""
@@ -304,4 +338,4 @@ def _host_set(cluster: Cluster, subset: Subset, fleet: Fleet) -> HostSet:
         for endpoint in cluster.endpoints
         if all(endpoint.labels.get(name) == value for name, value in subset)
     ]
-    return HostSet(fleet, wanted, cluster.panic_threshold)
+    return HostSet(fleet, wanted, cluster)

@@ -14,7 +14,6 @@ import msgspec
 
 from router.core.admission.token_bucket import BucketSpec, Draw, Verdict, judge
 from router.core.balancers.affinity import AffinityTable
-from router.core.balancers.base import Explaining, Scores
 from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.director import ClusterTraffic, Director
@@ -32,22 +31,21 @@ from router.core.events import (
     Wait,
 )
 from router.core.exchange import Exchange
+from router.core.explain_endpoints import candidates, levels
 from router.core.explanation import (
     Admission,
     Arm,
     AttemptSeen,
     BalancerSeen,
-    Candidate,
     ClientSees,
     Explanation,
     LimitSeen,
-    LoadSeen,
     RequestSeen,
     RouteTried,
 )
 from router.core.fleet import Fleet
 from router.core.host import LoadReport
-from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
+from router.core.model import AdminState, EndpointId, LlmRequest
 from router.core.retry.explained import failure, longest_wait, rules
 from router.core.routing import Route
 from router.core.snapshot import Snapshot
@@ -161,7 +159,7 @@ def explain(
     exchange.replayable = request.body_bytes <= snapshot.limits.buffer_body
     places = None if exchange.traffic is None else exchange.traffic.places
     occupied = (0, 0) if places is None else (places.active, places.queue.waiting)
-    candidates, scores = _candidates(exchange, world)
+    seen, scores = candidates(exchange, world)
     effect = first = exchange.feed(START, world.now)
     attempts: list[AttemptSeen] = []
     for following in _followed(exchange, first, world.now):
@@ -187,7 +185,8 @@ def explain(
         arms=_arms(route, traffic),
         admission=_admission(exchange, traffic.cluster, world, occupied, first),
         panic=traffic.hosts.panic,
-        candidates=candidates,
+        levels=levels(traffic.hosts),
+        candidates=seen,
         balancer=BalancerSeen(
             type=str(traffic.cluster.balancer.__struct_config__.tag), notes=scores.notes
         ),
@@ -301,60 +300,6 @@ def _limits(exchange: Exchange, world: World) -> tuple[LimitSeen, ...]:
 def _starts(effect: Effect) -> bool:
     # Where there is no endpoint the request was admitted, and had nowhere to go.
     return not isinstance(effect, Reject) or effect.error.flag == "UH"
-
-
-# --- the endpoints ----------------------------------------------------------------------------
-
-
-def _candidates(exchange: Exchange, world: World) -> tuple[tuple[Candidate, ...], Scores]:
-    traffic = exchange.traffic
-    if traffic is None:
-        return (), Scores()
-    usable = traffic.hosts.usable()
-    removed = RecordingTrace()
-    traffic.hosts.explain(removed)
-    reasons = dict(removed.removed)
-    scores = Scores()
-    if usable and isinstance(traffic.balancer, Explaining):
-        scores = traffic.balancer.explain(exchange.request, usable)
-    hosts = exchange.director.fleet.hosts
-    found = []
-    for endpoint in traffic.cluster.endpoints:
-        host = hosts[endpoint.id]
-        known = world.known.get(endpoint.id, Known())
-        reason = _outside(endpoint, traffic) or reasons.get(endpoint.id)
-        found.append(
-            Candidate(
-                endpoint=endpoint.id,
-                removed=reason,
-                labels=dict(endpoint.labels),
-                weight=host.weight,
-                in_flight=host.active,
-                load=_load(known, world.now),
-                scores=scores.hosts.get(endpoint.id, {}),
-            )
-        )
-    return tuple(found), scores
-
-
-def _outside(endpoint: Endpoint, traffic: ClusterTraffic) -> str | None:
-    lacking = [
-        f"{name}={value}" for name, value in traffic.subset if endpoint.labels.get(name) != value
-    ]
-    return f"not in the subset: lacks {', '.join(lacking)}" if lacking else None
-
-
-def _load(known: Known, now: float) -> LoadSeen | None:
-    load = known.load
-    if load is None:
-        return None
-    return LoadSeen(
-        running=load.running,
-        waiting=load.waiting,
-        kv_usage=load.kv_usage,
-        age=round(max(0.0, now - load.at), 3),
-        fresh=known.load_fresh,
-    )
 
 
 # --- attempts ---------------------------------------------------------------------------------

@@ -143,10 +143,28 @@ class Candidate(Part, frozen=True, kw_only=True):
     endpoint: str
     removed: str | None
     labels: Mapping[str, str]
+    priority: int
+    locality: str
     weight: int
     in_flight: int
     load: LoadSeen | None
     scores: Mapping[str, float | str]
+
+
+class LevelSeen(Part, frozen=True, kw_only=True):
+    """One priority. ``load``: percent of the requests. ``localities``: shares of the level, 0 to 1.
+
+    ``wanted`` endpoints are neither drained nor in maintenance; ``free`` ones are healthy and did
+    not push back.
+    """
+
+    priority: int
+    wanted: int
+    healthy: int
+    free: int
+    load: int
+    panic: bool
+    localities: Mapping[str, float]
 
 
 class BalancerSeen(Part, frozen=True, kw_only=True):
@@ -224,6 +242,7 @@ class Explanation(Part, frozen=True, kw_only=True):
         exhausted: what the client gets when every attempt fails; None without attempts, or where
             the last endpoint's own answer is passed on.
         panic: too few endpoints are healthy, so health is ignored.
+        levels: where endpoints have priorities or weighted localities; else there is one, not told.
     """
 
     view: str
@@ -234,6 +253,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     arms: tuple[Arm, ...] = ()
     admission: Admission | None = None
     panic: bool = False
+    levels: tuple[LevelSeen, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     balancer: BalancerSeen | None = None
     attempts: tuple[AttemptSeen, ...] = ()

@@ -6,7 +6,7 @@ is released, so that an endpoint that comes back finds its own in-flight count.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from router.core.balancers.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
@@ -14,51 +14,9 @@ from router.core.health.outlier import Detector, Outlier
 from router.core.health.strain import Strain
 from router.core.host import HostState, LoadReport, SharedLoad, SoleWorker
 from router.core.model import AdminState, Endpoint, EndpointId
-from router.core.trace import DecisionTrace
 
 NEWS = 0.25
 """Seconds by which an endpoint must push its return back for the other workers to be told again."""
-
-
-class HostSet:
-    """The hosts of one cluster or subset, with the usable ones cached.
-
-    The cache is valid for one ``Fleet.version``; whoever changes a host's state bumps it.
-    """
-
-    __slots__ = ("_fleet", "_panic_threshold", "_usable", "_version", "all", "panic")
-
-    def __init__(self, fleet: "Fleet", hosts: Sequence[HostState], panic_threshold: float) -> None:
-        self._fleet = fleet
-        self._panic_threshold = panic_threshold
-        self._version = -1
-        self._usable: tuple[HostState, ...] = ()
-        self.all = tuple(hosts)
-        self.panic = False
-
-    def usable(self) -> tuple[HostState, ...]:
-        """Hosts that may take a new request: ready and healthy, or in panic every ready one.
-
-        The same tuple object is returned until something changed, so that balancers may key
-        their schedules on it.
-        """
-        if self._version != self._fleet.version:
-            ready = tuple(h for h in self.all if h.admin is AdminState.READY)
-            healthy = tuple(h for h in ready if h.healthy and not h.ejected)
-            self.panic = len(healthy) < self._panic_threshold * len(ready)
-            self._usable = unpushed(ready if self.panic else healthy)
-            self._version = self._fleet.version
-        return self._usable
-
-    def explain(self, trace: DecisionTrace) -> None:
-        """Tell the trace why hosts of this set are not among the usable ones."""
-        usable = self.usable()
-        for host in self.all:
-            if host not in usable:
-                trace.host_removed(host, _reason(host))
-
-    def __repr__(self) -> str:
-        return f"<HostSet {len(self.usable())}/{len(self.all)} usable panic={self.panic}>"
 
 
 class Fleet:
@@ -198,23 +156,6 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet {len(self.hosts)} hosts, {len(self.leaving)} leaving, v{self.version}>"
-
-
-def unpushed(hosts: tuple[HostState, ...]) -> tuple[HostState, ...]:
-    """Those that did not push back; if all did, the one that wants requests again first."""
-    free = tuple(host for host in hosts if not host.pushed_until)
-    if free or not hosts:
-        return free
-    return (min(hosts, key=lambda host: host.pushed_until),)
-
-
-def _reason(host: HostState) -> str:
-    """Why a host takes no request."""
-    if host.pushed_until and host.admin is AdminState.READY and host.healthy and not host.ejected:
-        return "pushed back"
-    if host.admin is not AdminState.READY:
-        return host.admin.name.lower()
-    return "ejected" if host.healthy else "unhealthy"
 
 
 def _ignored(id_: EndpointId, detector: Detector) -> None:

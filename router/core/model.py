@@ -35,9 +35,14 @@ class Priority(enum.IntEnum):
 
 
 class Locality(msgspec.Struct, frozen=True):
+    """Where an endpoint is; written ``region/zone/subzone``."""
+
     region: str = ""
     zone: str = ""
     subzone: str = ""
+
+    def __str__(self) -> str:
+        return "/".join((self.region, self.zone, self.subzone)).rstrip("/")
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

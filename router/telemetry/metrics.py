@@ -142,6 +142,21 @@ CATALOGUE: tuple[Metric, ...] = (
         *("cluster", "endpoint", "state"),
     ),
     _gauge("endpoint_weight", "Effective load-balancing weight.", "cluster", "endpoint"),
+    _gauge(
+        "endpoint_pushed_back",
+        "1 while the endpoint wants no new request (429, or 503 with Retry-After).",
+        *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "priority_load_percent",
+        "Percent of the cluster's requests that go to endpoints of this priority.",
+        *("cluster", "priority"),
+    ),
+    _gauge(
+        "priority_panic",
+        "1 while too few endpoints of this priority are healthy, so health is ignored.",
+        *("cluster", "priority"),
+    ),
     _gauge("endpoint_running", "Requests the engine says it runs.", "cluster", "endpoint"),
     _gauge("endpoint_waiting", "Requests the engine says it queues.", "cluster", "endpoint"),
     _gauge(

@@ -32,7 +32,6 @@ FAULTS = [
     ("[10.0.0.1:8000]", "[http://10.0.0.1:8000]", "w.yaml:4:17: an address is host:port without a scheme, got 'http://10.0.0.1:8000'"),
     ("[10.0.0.1:8000]", "[10.0.0.1]", "w.yaml:4:17: expected host:port such as 10.0.0.1:8000 or [::1]:8000, got '10.0.0.1'"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, weight: 0}]", "w.yaml:4:50: expected a whole number >= 1, got 0"),
-    ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, priority: 1}]", "w.yaml:4:42: field 'priority' is not supported by this version"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, labels: {version: 1}}]", "w.yaml:4:60: expected a text, got 1; put it in quotes"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    back_pressure: {min: 5s, max: 1s}", "w.yaml:5:26: must not be longer than max (1s)"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    discovery: {type: file, path: e.yaml}", "w.yaml:5:16: endpoints and discovery together: give one"),

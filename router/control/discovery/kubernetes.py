@@ -67,7 +67,7 @@ class KubernetesSource:
         except DiscoveryFailed:
             await self.close()
             raise
-        return Answer(endpoints=merged(self._slices, self._spec.port))
+        return Answer(endpoints=merged(self._slices, self._spec.port, self._spec.region))
 
     async def _step(self) -> None:
         """List, or open a watch, or wait until the watch says something."""

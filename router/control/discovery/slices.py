@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from router.config.clusters import EndpointSpec
+from router.config.locality import LocalitySpec
 from router.config.units import Address
 from router.control.discovery.answer import DiscoveryFailed
 
@@ -37,12 +38,21 @@ class TargetRef(msgspec.Struct):
     uid: str = ""
 
 
+class ForZone(msgspec.Struct):
+    name: str = ""
+
+
+class Hints(msgspec.Struct, rename="camel"):
+    for_zones: list[ForZone] | None = None
+
+
 class SliceEndpoint(msgspec.Struct, rename="camel"):
     addresses: list[str]
     conditions: Conditions | None = None
     target_ref: TargetRef | None = None
     node_name: str | None = None
     zone: str | None = None
+    hints: Hints | None = None
 
 
 class SlicePort(msgspec.Struct):
@@ -74,8 +84,13 @@ class Status(msgspec.Struct):
     message: str = ""
 
 
-def merged(slices: Mapping[str, Slice], port: int | str | None) -> tuple[EndpointSpec, ...]:
+def merged(
+    slices: Mapping[str, Slice], port: int | str | None, region: str = ""
+) -> tuple[EndpointSpec, ...]:
     """The endpoints of all slices of a service, each pod and each address once, sorted.
+
+    Args:
+        region: where all of them are; without it they have no locality.
 
     Raises:
         DiscoveryFailed: none of the slices with endpoints has the port, or there are several and
@@ -93,7 +108,7 @@ def merged(slices: Mapping[str, Slice], port: int | str | None) -> tuple[Endpoin
             problem = error
             continue
         for entry in found:
-            spec = _endpoint(entry, number)
+            spec = _endpoint(entry, number, region)
             rank = (spec.drain, slice_.address_type != "IPv4")
             key = spec.uid or str(spec.address)
             if key not in best or rank < best[key][0]:
@@ -129,7 +144,15 @@ def _port(slice_: Slice, wanted: int | str | None) -> int:
     raise DiscoveryFailed(f"slice {slice_.metadata.name} has {problem}{which}; it has: {known}")
 
 
-def _endpoint(entry: SliceEndpoint, port: int) -> EndpointSpec:
+def _zone(entry: SliceEndpoint) -> str:
+    """Whose clients it is to serve: where Kubernetes hints at one zone that one, else its own."""
+    hinted = entry.hints.for_zones if entry.hints is not None else None
+    if hinted is not None and len(hinted) == 1 and hinted[0].name:
+        return hinted[0].name
+    return entry.zone or ""
+
+
+def _endpoint(entry: SliceEndpoint, port: int, region: str) -> EndpointSpec:
     host = entry.addresses[0]
     target = entry.target_ref or TargetRef()
     labels = {"zone": entry.zone, "node": entry.node_name, "pod": target.name}
@@ -138,6 +161,7 @@ def _endpoint(entry: SliceEndpoint, port: int) -> EndpointSpec:
             address=Address.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
             labels={name: value[:MAX_LABEL] for name, value in labels.items() if value},
             uid=target.uid or None,
+            locality=LocalitySpec(region=region, zone=_zone(entry) if region else ""),
             drain=bool(entry.conditions and entry.conditions.terminating),
         )
     except ValueError as error:

@@ -33,6 +33,15 @@ class Balancer(Protocol):
         ...
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """A balancer that places a request by a key of it, so that the same key goes the same way."""
+
+    def key_of(self, request: LlmRequest) -> int | None:
+        """64 bits, or None for a request that has no key."""
+        ...
+
+
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """What a balancer says of a request before it picks.
 

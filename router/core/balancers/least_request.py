@@ -46,7 +46,7 @@ class LeastRequest:
         self._full_scan = spec.selection == "full_scan"
         self._choices = spec.choice_count
         self._hosts: Sequence[HostState] = ()
-        self._schedule: EdfSchedule | None = None
+        self._schedule: EdfSchedule[HostState] | None = None
 
     def pick(
         self,

@@ -188,6 +188,9 @@ class Maglev:
                 return host, reason if not attempt else f"{reason}, moved on"
         return hosts[key % len(hosts)], "hash, moved on"
 
+    def key_of(self, request: LlmRequest) -> int | None:
+        return self._key.of(request)
+
     def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
         """``entries``: of the table in use, which may be the one before the last change."""
         if hosts is not self._hosts:

@@ -88,6 +88,9 @@ class PrefixHash:
             return chosen, "moved, endpoint not available"
         return chosen, "moved, endpoint over bound"
 
+    def key_of(self, request: LlmRequest) -> int | None:
+        return self._key.of(request)
+
     def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
         key = self._key.of(request)
         if key is None:

@@ -85,6 +85,9 @@ class RingHash:
             return host, reason
         return self._further(index, tried, bounded, reason)
 
+    def key_of(self, request: LlmRequest) -> int | None:
+        return self._key.of(request)
+
     def explain(self, request: LlmRequest, hosts: Sequence[HostState]) -> Scores:
         """``order``: in which the key's attempts go round, from 1."""
         if hosts is not self._hosts:

@@ -31,7 +31,7 @@ class RoundRobin:
         self._warm_up = None if slow_start is None else WarmUp(slow_start)
         self._next = rng.randrange(1 << 16)
         self._hosts: Sequence[HostState] = ()
-        self._schedule: EdfSchedule | None = None
+        self._schedule: EdfSchedule[HostState] | None = None
 
     def pick(
         self,
