@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from router.config import lint_clusters as clusters
+from router.config import lint_places as places
 from router.config import lint_process as process
 from router.config import lint_retry as retry
 from router.config import lint_routes as routes
@@ -101,5 +102,12 @@ RULES: tuple[Rule, ...] = (
     Rule("WP030", "warning", "back-off as long as the total",
          "Shorten retry.back_off.base_interval or lengthen timeouts.total.",
          retry.wait_beyond_total),
+    Rule("WP041", "warning", "priorities, and nobody who notices a failure",
+         "Leave health.active or health.outlier on.", places.nobody_notices_a_failure),
+    Rule("WP042", "warning", "endpoint in a place without a weight",
+         "Give its place a weight, or a wider place that holds it.",
+         places.endpoint_without_a_weight),
+    Rule("WP043", "warning", "region that stands in and is empty",
+         "Name a region that endpoints are in.", places.nobody_in_the_region),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -50,6 +50,9 @@ SUBSET = (FIRST, FIRST.replace("to: chat", 'to: {cluster: chat, subset: {v: "1"}
 PUBLIC = ("127.0.0.1:8080", "0.0.0.0:8080")
 ONE = (CHAT, '["10.0.0.1:8000"]')
 
+RANKED = '["10.0.0.1:8000", {address: "10.0.0.2:8000", priority: 1}]'
+PLACED = '[{address: "10.0.0.1:8000", locality: us/a}, {address: "10.0.0.2:8000", locality: us/b}]'
+
 # code, the changes that give it, what stands at its place, changes near by that do not
 EXAMPLES = [
     ("WP001", [match("model: b")], "{name: second", [match("model: c")]),
@@ -113,4 +116,10 @@ EXAMPLES = [
     ("WP029", [first("retry: {on: [reset, refused-stream]}")], "refused-stream]}}", [first("retry: {on: [reset]}")]),
     ("WP030", [first("timeouts: {total: 1s, first_byte: 900ms}, retry: {back_off: {base_interval: 1s}}")], "1s}}}",
      [first("timeouts: {total: 60s, first_byte: 50s}, retry: {back_off: {base_interval: 1s}}")]),
+    ("WP041", [(CHAT, RANKED), ("1}]", "1}]\n    health: {active: off, outlier: off}")], "{active: off, outlier: off}",
+     [(CHAT, RANKED), ("1}]", "1}]\n    health: {active: off, outlier: {consecutive_5xx: 3}}")]),
+    ("WP042", [(CHAT, PLACED + "\n    localities: {weights: {us/a: 1}}")], "{address: \"10.0.0.2:8000",
+     [(CHAT, PLACED + "\n    localities: {weights: {us: 1}}")]),
+    ("WP043", [top("locality: us"), (CHAT, PLACED + "\n    localities: {failover: {us: eu, eu: us}}")], "eu, eu: us}",
+     [top("locality: us"), (CHAT, PLACED + "\n    localities: {failover: {eu: us}}")]),
 ]  # fmt: skip

@@ -84,6 +84,9 @@ BEYOND += (
     "no size is",
     "give either",
     "an adapter itself",
+    "not both",
+    "the part above",
+    "where it runs",
 )
 
 

@@ -54,6 +54,8 @@ routes:
 IDS = ("chat/10.0.0.1:8000", "chat/10.0.0.2:8000", "chat/10.0.0.3:8000", "spare/10.0.0.9:8000")
 SLOTS = {**{id_: n for n, id_ in enumerate(IDS)}, "chat": 4, "spare": 5}
 
+BALANCERS = [str(balancer.Spec.__struct_config__.tag) for balancer in REGISTRY]
+
 
 def snapshot(
     balancer: str = "{type: round_robin}",
@@ -122,6 +124,41 @@ def test_what_removed_an_endpoint() -> None:
     assert [c.removed for c in seen.candidates] == ["not in the subset: lacks version=v2"] * 2 + [
         None
     ]
+
+
+PLACED = """\
+version: 1
+clusters:
+  - name: chat
+    endpoints:
+      - {address: "10.0.0.1:8000", locality: us/a}
+      - {address: "10.0.0.2:8000", locality: us/a}
+      - {address: "10.0.0.3:8000", locality: us/b}
+      - {address: "10.0.0.4:8000", locality: us/b, priority: 1}
+    localities: {weights: {us/a: 3, us/b: 1}}
+    balancer: {type: KIND}
+routes: [{name: all, to: chat}]
+"""
+
+
+@pytest.mark.parametrize("kind", BALANCERS)
+def test_priorities_and_localities(kind: str) -> None:
+    policy = build(loads(PLACED.replace("KIND", kind), "w", {}), 1)
+    names = [f"chat/10.0.0.{n}:8000" for n in (1, 2, 3, 4)]
+    seen = told(policy, model=None)
+    assert [(level.priority, level.load) for level in seen.levels] == [(0, 100), (1, 0)]
+    assert seen.levels[0].localities == {"us/a": 0.75, "us/b": 0.25}
+    assert [c.removed for c in seen.candidates] == [None, None, None, "priority 1 has no load"]
+    assert [(c.priority, c.locality) for c in seen.candidates][2:] == [(0, "us/b"), (1, "us/b")]
+    assert ", priority 0, us/" in seen.attempts[0].reason
+    world = World(known={names[0]: Known(healthy=False), names[1]: Known(healthy=False)})
+    seen = told(policy, world, model=None)
+    assert [level.load for level in seen.levels] == [46, 54]
+    assert [level.panic for level in seen.levels] == [False, False]
+    assert seen.levels[0].localities == {"us/b": 1.0}
+    assert [c.removed for c in seen.candidates] == ["unhealthy", "unhealthy", None, None]
+    world = World(known={names[2]: Known(pushed_until=9.0)}, now=5.0)
+    assert told(policy, world, model=None).candidates[2].removed == "pushed back"
 
 
 def test_load_and_its_age() -> None:
@@ -197,8 +234,6 @@ def test_a_body_too_large_to_keep_is_not_retried() -> None:
 
 
 # --- it is what serving does ------------------------------------------------------------------
-
-BALANCERS = [str(balancer.Spec.__struct_config__.tag) for balancer in REGISTRY]
 
 
 @pytest.mark.parametrize("kind", BALANCERS)

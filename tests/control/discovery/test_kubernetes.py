@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from router.config.discovery import KubernetesDiscovery
+from router.config.locality import LocalitySpec, locality
 from router.config.units import Interval
 from router.control.discovery import kubernetes as module
 from router.control.discovery.answer import Answer, DiscoveryFailed
@@ -75,6 +76,7 @@ class TestSlices:
         (spec,) = follower.answer.endpoints
         assert (spec.uid, spec.drain) == ("u1", False)
         assert spec.labels == {"zone": "zone-a", "node": "node-1", "pod": "pod-u1"}
+        assert spec.locality == LocalitySpec()
 
     @pytest.mark.parametrize(
         ("conditions", "expected"),
@@ -402,3 +404,16 @@ class TestServer:
         monkeypatch.setattr(module, "_body", lambda response: body(response, 1000))
         with pytest.raises(DiscoveryFailed, match="longer than 1000 bytes"):
             await follow().next()
+
+
+async def test_with_a_region_they_have_a_locality(server, follow):
+    """The pod's zone, or the one zone whose clients Kubernetes means it for."""
+    moved = endpoint("10.1.0.2", "u2") | {"hints": {"forZones": [{"name": "zone-b"}]}}
+    shared = endpoint("10.1.0.3", "u3") | {
+        "hints": {"forZones": [{"name": "zone-b"}, {"name": "zone-c"}]}
+    }
+    server.put("s1", endpoint("10.1.0.1", "u1"), moved, shared)
+    source = follow(region="us-east1")
+    await source.becomes("10.1.0.1:8000", "10.1.0.2:8000", "10.1.0.3:8000")
+    places = [str(locality(spec.locality)) for spec in source.answer.endpoints]
+    assert places == ["us-east1/zone-a", "us-east1/zone-b", "us-east1/zone-a"]
