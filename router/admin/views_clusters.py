@@ -1,7 +1,7 @@
 """Clusters and endpoints: what is configured, what is known, what an operator changed."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -9,6 +9,7 @@ from aiohttp import web
 from router.admin.respond import AdminError, json_answer, not_found
 from router.config.schema import redacted_value
 from router.config.units import Duration
+from router.control.drains import OnDeadline, tokens_left
 from router.control.plane import ControlPlane
 from router.control.priorities import levels
 from router.control.roster import Standing
@@ -16,7 +17,7 @@ from router.core.cluster import Cluster
 from router.core.model import AdminState
 from router.telemetry.totals import Totals
 
-PATCH_FIELDS = ("state", "weight", "ttl")
+PATCH_FIELDS = ("state", "weight", "ttl", "deadline", "on_deadline")
 MAX_WEIGHT = 1_000_000
 
 
@@ -33,6 +34,7 @@ class ClusterViews:
             web.get("/clusters/{cluster}", self.cluster),
             web.get(endpoint, self.endpoint),
             web.patch(endpoint, self.patch),
+            web.delete(endpoint + "/override", self.undo),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
@@ -52,6 +54,17 @@ class ClusterViews:
 
     async def endpoint(self, request: web.Request) -> web.Response:
         standing = self._find_endpoint(request)
+        told = self._endpoint(standing, self._counts())
+        if told["drain"] is not None:
+            under_way = await self._plane.supervisor.requests(standing.endpoint.id)
+            told["drain"] |= tokens_left(under_way)
+        return json_answer(told)
+
+    async def undo(self, request: web.Request) -> web.Response:
+        """Take back whatever an operator changed."""
+        standing = self._find_endpoint(request)
+        configured = standing.endpoint.weight
+        self._plane.set_endpoint(standing.endpoint.id, AdminState.READY, configured, None)
         return json_answer(self._endpoint(standing, self._counts()))
 
     async def patch(self, request: web.Request) -> web.Response:
@@ -64,10 +77,15 @@ class ClusterViews:
                     f"unknown field {field!r}; known are {', '.join(PATCH_FIELDS)}",
                     param=field,
                 )
-        state, weight, ttl = _state(wanted), _weight(wanted), _ttl(wanted)
+        state, weight = _state(wanted), _weight(wanted)
+        ttl, deadline = _duration(wanted, "ttl"), _duration(wanted, "deadline")
         if state is None and weight is None:
             raise AdminError(400, "give a state, a weight or both", param="state")
-        self._plane.set_endpoint(standing.endpoint.id, state, weight, ttl)
+        if deadline is not None and state in (None, AdminState.READY):
+            raise AdminError(400, "a deadline needs a state of drain or maint", param="deadline")
+        self._plane.set_endpoint(
+            standing.endpoint.id, state, weight, ttl, deadline, _on_deadline(wanted)
+        )
         return json_answer(self._endpoint(standing, self._counts()))
 
     # --- finding ----------------------------------------------------------------------------
@@ -134,6 +152,7 @@ class ClusterViews:
             "weight": standing.weight,
             "configured_weight": endpoint.weight,
             "override": _override(standing, now),
+            "drain": self._plane.drains.status(endpoint.id, now),
             "in_flight": self._plane.in_flight(endpoint.id),
             "outcomes": counts.outcomes.get((endpoint.cluster, endpoint.address), {}),
             "load": _load(standing, now),
@@ -218,14 +237,25 @@ def _weight(wanted: dict[str, Any]) -> int | None:
     return weight
 
 
-def _ttl(wanted: dict[str, Any]) -> float | None:
-    if "ttl" not in wanted:
+def _duration(wanted: dict[str, Any], field: str) -> float | None:
+    if field not in wanted:
         return None
-    ttl = wanted["ttl"]
+    given = wanted[field]
     try:
-        seconds = float(Duration.parse(ttl)) if isinstance(ttl, str) else 0.0
+        seconds = float(Duration.parse(given)) if isinstance(given, str) else 0.0
     except ValueError as error:
-        raise AdminError(400, f"ttl: {error}", param="ttl") from None
+        raise AdminError(400, f"{field}: {error}", param=field) from None
     if seconds <= 0:
-        raise AdminError(400, f"ttl must be a duration such as 10m, not {ttl!r}", param="ttl")
+        raise AdminError(400, f"{field} must be a duration such as 10m, not {given!r}", param=field)
     return seconds
+
+
+def _on_deadline(wanted: dict[str, Any]) -> OnDeadline:
+    given = wanted.get("on_deadline", "cancel")
+    if given not in ("cancel", "undo"):
+        raise AdminError(
+            400, f"on_deadline must be cancel or undo, not {given!r}", param="on_deadline"
+        )
+    if "on_deadline" in wanted and "deadline" not in wanted:
+        raise AdminError(400, "on_deadline needs a deadline", param="deadline")
+    return cast(OnDeadline, given)

@@ -17,6 +17,7 @@ COMMANDS = {
     "drain": "router.cli.endpoint",
     "ready": "router.cli.endpoint",
     "weight": "router.cli.endpoint",
+    "undo": "router.cli.endpoint",
     "reload": "router.cli.reload",
     "version": "router.cli.version",
 }

@@ -26,7 +26,7 @@ KINDS = {
     "health": "health checks changed their verdict on an endpoint",
     "ejection": "outlier detection ejected an endpoint, found it at fault, or took it back",
     "override": "an operator changed an endpoint's state or weight, or that came to its end",
-    "drain": "a drain with a deadline went on, ended, or was undone",
+    "drain": "a drain came to its end: drained, cancelled or undone",
     "discovery": "a cluster's endpoints changed, or their source failed or works again",
     "breaker": "a circuit breaker refuses requests, or no longer does",
     "reload": "a configuration came in force, or was refused",

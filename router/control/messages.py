@@ -84,8 +84,18 @@ class Cancel(Message, frozen=True, kw_only=True):
     query: int
 
 
+class CancelAt(Message, frozen=True, kw_only=True):
+    """End every exchange whose attempt is under way at an endpoint."""
+
+    endpoint: str
+    reason: str
+
+
 class RequestsQuery(Message, frozen=True, kw_only=True):
+    """``endpoint``: only those whose attempt is under way there."""
+
     query: int
+    endpoint: str | None = None
 
 
 # --- to control -----------------------------------------------------------------------------
@@ -136,7 +146,15 @@ class AccessLines(Message, frozen=True, kw_only=True):
 
 
 ToWorker = (
-    SnapshotUpdate | HostStates | Models | Announce | Drain | AbortAll | Cancel | RequestsQuery
+    SnapshotUpdate
+    | HostStates
+    | Models
+    | Announce
+    | Drain
+    | AbortAll
+    | Cancel
+    | CancelAt
+    | RequestsQuery
 )
 ToControl = Ack | RequestsReply | CancelReply | StatsReport | Suspected | PushedBack | AccessLines
 

@@ -18,10 +18,11 @@ from router.config.schema import Config, encode
 from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
 from router.control.breaker_watch import BreakerWatch
 from router.control.discovery.discoverer import Discoverer
+from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
 from router.control.gauges import add_discovery, add_endpoint_gauges
 from router.control.journal import Journal
-from router.control.messages import SnapshotUpdate
+from router.control.messages import CancelAt, SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.outliers import OutlierWatch
 from router.control.priorities import add_priorities
@@ -43,7 +44,7 @@ from router.telemetry.version import VERSION
 
 SETTLE = 10.0
 """Seconds that the workers have to take a new generation."""
-EXPIRY_INTERVAL = 0.5
+LOOK_INTERVAL = 0.5
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,13 +112,14 @@ class ControlPlane:
         self.scraper = Scraper(self.client, self.roster, rng)
         self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
         self.discoverer = Discoverer(self._members_changed, tell=self.journal.add)
+        self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
         self.metrics = MetricsPage(self.totals)
         self._served: Config | None = None
         self._revision = 0
         self._reloads = {"accepted": 0, "refused": 0}
         self._reloading = asyncio.Lock()
-        self._expiry: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._log = logger("control")
 
     async def start(self) -> None:
@@ -135,7 +137,7 @@ class ControlPlane:
         self._served = resolved
         self.roster.reconcile(snapshot.endpoints())
         self.roster.subscribe(self.supervisor.hosts_changed)
-        self._expiry = asyncio.create_task(self._expire_overrides())
+        self._looking = asyncio.create_task(self._look_around())
         self._follow(snapshot)
         await self.supervisor.start(update)
 
@@ -227,15 +229,25 @@ class ControlPlane:
     # --- what an operator does --------------------------------------------------------------
 
     def set_endpoint(
-        self, id_: str, state: AdminState | None, weight: int | None, ttl: float | None
+        self,
+        id_: str,
+        state: AdminState | None,
+        weight: int | None,
+        ttl: float | None,
+        deadline: float | None = None,
+        on_deadline: OnDeadline = "cancel",
     ) -> None:
         """Override an endpoint's state or weight, at most for ``ttl`` seconds.
+
+        Args:
+            deadline: seconds after which a drain that is not over is ended as ``on_deadline`` says.
 
         Raises:
             KeyError: no such endpoint.
             ValueError: weight below 1.
         """
-        expires = None if ttl is None else asyncio.get_running_loop().time() + ttl
+        now = asyncio.get_running_loop().time()
+        expires = None if ttl is None else now + ttl
         self.roster.override(id_, state=state, weight=weight, expires_at=expires)
         self.supervisor.flush()
         standing = self.roster.standings[id_]
@@ -246,6 +258,8 @@ class ControlPlane:
             weight=standing.weight,
             ttl=ttl,
         )
+        if state is not None:
+            self.drains.follow(id_, now, deadline, on_deadline)
 
     def fail_readiness(self, failing: bool, *, for_good: bool = False) -> None:
         """Take the router out of its load balancer's rotation, or put it back.
@@ -265,14 +279,18 @@ class ControlPlane:
         self.failing = failing
         self.supervisor.announce(failing)
 
-    async def _expire_overrides(self) -> None:
+    async def _look_around(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(EXPIRY_INTERVAL)
+            await asyncio.sleep(LOOK_INTERVAL)
             for id_ in self.roster.expire(loop.time()):
                 self._log.info("override expired", endpoint=id_)
                 self.journal.add("override", endpoint=id_, state="expired")
+            self.drains.look(loop.time())
             self.breakers.look(self.store.snapshot.clusters.values())
+
+    def _cancel_at(self, id_: str, reason: str) -> None:
+        self.supervisor.broadcast(CancelAt(endpoint=id_, reason=reason))
 
     def _suspected(self, id_: str, detector: str) -> None:
         self.outliers.suspected(id_, detector)
@@ -379,9 +397,9 @@ class ControlPlane:
         """End what still runs and free everything but the addresses."""
         if not self.supervisor.ended:
             await self.supervisor.abort("the router is shutting down")
-        if self._expiry is not None:
-            self._expiry.cancel()
-            await asyncio.gather(self._expiry, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         for part in (self.discoverer, self.outliers, self.prober, self.scraper, self.catalog):
             await part.close()
         await self.client.__aexit__()

@@ -355,11 +355,18 @@ class Supervisor:
             totals.add(worker.totals)
         return totals
 
-    async def requests(self) -> list[dict[str, Any]]:
-        """The exchanges under way in all workers, each with its ``worker``; silent ones skipped."""
+    async def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        """The exchanges under way in all workers, each with its ``worker``; silent ones skipped.
+
+        Args:
+            endpoint: only those whose attempt is under way there.
+        """
         workers = list(self.workers.values())
         replies = await asyncio.gather(
-            *(worker.ask(lambda number: RequestsQuery(query=number)) for worker in workers),
+            *(
+                worker.ask(lambda number: RequestsQuery(query=number, endpoint=endpoint))
+                for worker in workers
+            ),
             return_exceptions=True,
         )
         found: list[dict[str, Any]] = []

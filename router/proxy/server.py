@@ -154,24 +154,6 @@ class ProxyServer:
         relay.cancel("cancelled by an operator")
         return True
 
-    def requests(self) -> list[dict[str, str | int | float | None]]:
-        """The exchanges under way, for the admin API. ``age`` in seconds."""
-        now = self.clock()
-        return [
-            {
-                "serial": exchange.serial,
-                "id": exchange.request.id,
-                "model": exchange.request.model,
-                "path": exchange.request.path,
-                "client": exchange.request.client,
-                "state": exchange.state.name.lower(),
-                "endpoint": exchange.tried[-1] if exchange.tried else None,
-                "attempt": exchange.attempt,
-                "age": now - exchange.started_at,
-            }
-            for exchange in self.director.active.values()
-        ]
-
     # --- answers of its own -----------------------------------------------------------------------
 
     def set_models(self, body: bytes) -> None:

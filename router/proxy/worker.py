@@ -29,6 +29,7 @@ from router.control.messages import (
     Ack,
     Announce,
     Cancel,
+    CancelAt,
     CancelReply,
     Drain,
     HostStates,
@@ -48,6 +49,7 @@ from router.core.fleet import Fleet
 from router.core.health.outlier import Detector
 from router.core.host import LoadReport, Outcome
 from router.core.model import AdminState, EndpointId
+from router.proxy import overview
 from router.proxy.limit_counts import add_limits
 from router.proxy.server import ProxyServer
 from router.telemetry.accesslog import AccessRing
@@ -133,12 +135,22 @@ class Worker:
                 self._end(timeout, "the router is shutting down")
             case AbortAll(reason=reason):
                 self._abort(reason)
+            case _:
+                self._operate(message)
+
+    def _operate(self, message: Any) -> None:
+        """What an operator asks of the exchanges under way."""
+        server = self._server
+        match message:
             case Cancel(serial=serial, query=query):
-                found = self._server is not None and self._server.cancel(serial)
+                found = server is not None and server.cancel(serial)
                 self._channel.send(CancelReply(query=query, found=found))
-            case RequestsQuery(query=query):
-                requests = [] if self._server is None else self._server.requests()[:MAX_LISTED]
-                self._channel.send(RequestsReply(query=query, requests=requests))
+            case CancelAt(endpoint=endpoint, reason=reason):
+                if server is not None:
+                    overview.cancel_at(server, endpoint, reason)
+            case RequestsQuery(query=query, endpoint=endpoint):
+                rows = [] if server is None else overview.requests(server, MAX_LISTED, endpoint)
+                self._channel.send(RequestsReply(query=query, requests=rows))
 
     def _take_snapshot(self, message: SnapshotUpdate) -> None:
         try:

@@ -14,6 +14,7 @@ from router.core.model import Endpoint, EndpointId
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.snapshot import Snapshot
+from router.proxy import overview
 from router.proxy.downstream import Downstream
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
@@ -255,7 +256,7 @@ class Rig:
         return await client.response()
 
     def states(self) -> list[object]:
-        return [request["state"] for request in self.server.requests()]
+        return [request["state"] for request in overview.requests(self.server, 1000)]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait, at most ten seconds, for something to become true."""

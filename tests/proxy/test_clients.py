@@ -11,6 +11,7 @@ from router.core.cluster import CircuitBreaker
 from router.core.host import Outcome
 from router.core.listener import ListenerLimits
 from router.core.routing import Timeouts
+from router.proxy import overview
 from router.proxy.downstream import PIPELINE_LIMIT
 from tests.proxy.rig import (
     EVENT,
@@ -305,7 +306,7 @@ async def test_operator_ends_a_stream(rig: Rig, how: str) -> None:
     client = await rig.client()
     await client.send(chat())
     await rig.until(lambda: rig.states() == ["streaming"])
-    [request] = rig.server.requests()
+    [request] = overview.requests(rig.server, 1000)
     assert request["model"] == "m"
     if how == "cancel":
         assert rig.server.cancel(int(request["serial"]))  # type: ignore[arg-type]
