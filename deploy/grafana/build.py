@@ -112,6 +112,17 @@ OVERVIEW = (
         width=12,
     ),
     Panel(
+        "Injected faults",
+        "reqps",
+        {
+            "{{fault}} {{route}}": rate("warmpath_faults_injected_total", "route, fault", ""),
+            "left out {{route}}": rate("warmpath_faults_overflow_total", "route", ""),
+            "held {{route}}": "sum by (route) (warmpath_faults_active)",
+        },
+        "Delays, aborts, cuts and stalls that routes make on purpose.",
+        width=12,
+    ),
+    Panel(
         "Bytes",
         "Bps",
         {

@@ -12,7 +12,7 @@ def show(told: Mapping[str, Any]) -> None:
     click.echo(f"view       {told['view']}")
     if (request := told["request"]) is not None:
         click.echo(f"request    {_request(request)}")
-    for line in (*_routes(told), *_admission(told)):
+    for line in (*_routes(told), *_faults(told), *_admission(told)):
         click.echo(line)
     if told["candidates"]:
         _candidates(told)
@@ -44,6 +44,13 @@ def _routes(told: Mapping[str, Any]) -> Iterator[str]:
         name = f"{arm['cluster']}[{subset}]" if subset else arm["cluster"]
         drawn = "  <- drawn" if arm["drawn"] and len(told["arms"]) > 1 else ""
         yield f"to         {name} weight {arm['weight']} ({arm['share']:.1%}){drawn}"
+
+
+def _faults(told: Mapping[str, Any]) -> Iterator[str]:
+    for fault in told["faults"]:
+        hit = {True: "  <- drawn", False: "", None: ""}[fault["drawn"]]
+        hit = hit if fault["concerned"] else "  (not this request)"
+        yield f"fault      {fault['kind']}: {fault['does']} ({fault['percent']:g}%){hit}"
 
 
 def _admission(told: Mapping[str, Any]) -> Iterator[str]:

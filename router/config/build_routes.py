@@ -1,5 +1,6 @@
 """From a route's configuration to the core's route."""
 
+from router.config.build_fault import build_fault
 from router.config.build_matches import Terms, build_matcher
 from router.config.build_retry import build_retry
 from router.config.routes import RouteSpec
@@ -26,4 +27,5 @@ def build_route(spec: RouteSpec, terms: Terms) -> Route:
         limits=tuple(
             limit.build(f"{spec.name}#{number}") for number, limit in enumerate(spec.limits, 1)
         ),
+        fault=None if spec.fault is None else build_fault(spec.fault),
     )

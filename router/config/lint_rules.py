@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from router.config import lint_clusters as clusters
+from router.config import lint_detours as detours
 from router.config import lint_places as places
 from router.config import lint_process as process
 from router.config import lint_retry as retry
@@ -102,6 +103,8 @@ RULES: tuple[Rule, ...] = (
     Rule("WP030", "warning", "back-off as long as the total",
          "Shorten retry.back_off.base_interval or lengthen timeouts.total.",
          retry.wait_beyond_total),
+    Rule("WP040", "warning", "fault that hits every request",
+         "Lower its percent, or give headers that only tests send.", detours.fault_for_everybody),
     Rule("WP041", "warning", "priorities, and nobody who notices a failure",
          "Leave health.active or health.outlier on.", places.nobody_notices_a_failure),
     Rule("WP042", "warning", "endpoint in a place without a weight",

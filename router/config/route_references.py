@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from router.config import build_fault
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem, closest
 from router.config.limits import limit_problems
@@ -30,6 +31,8 @@ def route_problems(config: Config) -> Iterator[Problem]:
         yield from condition_problems(config, route.match, (*path, "match"))
         yield from retry_problems(route.retry, (*path, "retry"))
         yield from limit_problems(route.limits, path, config.redis)
+        if route.fault is not None:
+            yield from build_fault.problems(route.fault, (*path, "fault"))
 
 
 def _destinations(

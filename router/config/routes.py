@@ -3,6 +3,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from router.config.fault import FaultSpec
 from router.config.limits import RateLimitSpec
 from router.config.matches import Match
 from router.config.retry import Retry
@@ -35,7 +36,7 @@ class RouteTimeouts(Section, frozen=True, kw_only=True):
 class RouteSpec(Section, frozen=True, kw_only=True):
     """Requests that match go to these destinations; the first route that matches wins."""
 
-    planned: ClassVar[tuple[str, ...]] = ("mirror", "rewrite", "fault", "fallbacks")
+    planned: ClassVar[tuple[str, ...]] = ("mirror", "rewrite", "fallbacks")
 
     name: Annotated[Name, doc("Unique among routes; appears in logs and metrics.")]
     match: Match = Match()
@@ -57,3 +58,6 @@ class RouteSpec(Section, frozen=True, kw_only=True):
             max_length=16,
         ),
     ] = ()
+    fault: Annotated[
+        FaultSpec | None, doc("Delays and errors on purpose, to see how clients take them.")
+    ] = None

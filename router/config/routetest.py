@@ -25,6 +25,7 @@ from router.core.admission.token_bucket import Bottomless
 from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director
 from router.core.events import COMPLETE, CONNECTED, START, Connect, Head, Reject
+from router.core.fault_explained import after_delay
 from router.core.fleet import Fleet
 from router.core.host import HostState, Lease
 from router.core.model import BYTES_PER_TOKEN, LlmRequest, Priority
@@ -224,7 +225,7 @@ def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) ->
         tally.routes[exchange.route.name] += 1
         tally.clusters[exchange.traffic.cluster.name] += 1
         tally.subsets[exchange.traffic.subset] += 1
-    effect = exchange.feed(START, now)
+    effect = after_delay(exchange, exchange.feed(START, now), now)
     if isinstance(effect, Reject):
         tally.statuses[effect.error.status] += 1
         return

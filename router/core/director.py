@@ -7,7 +7,7 @@ keep their route and its time limits, while their retries see the new endpoints.
 
 from collections.abc import Mapping, Sequence
 
-from router.core import errors
+from router.core import errors, injection
 from router.core.admission.concurrency import PendingQueue
 from router.core.admission.limiter import Limiter
 from router.core.admission.token_bucket import BucketStore, LocalBuckets
@@ -17,6 +17,7 @@ from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.events import Effect
 from router.core.exchange import Exchange
+from router.core.fault import FaultState
 from router.core.fleet import Fleet
 from router.core.host import HostState
 from router.core.hostset import Group, GroupKey, HostSet
@@ -116,6 +117,7 @@ class Director:
         buckets: levels of the rate limits; this process's own by default.
 
     Attributes:
+        fault_states: by route, of those that injected a fault.
         limiter: holds requests to their rate limits.
         lines: the clusters in whose queue somebody waits, or did a moment ago.
     """
@@ -136,6 +138,7 @@ class Director:
         self.lines: dict[Places, None] = {}
         self._traffic: dict[tuple[str, Subset], ClusterTraffic] = {}
         self._places: dict[str, Places] = {}
+        self.fault_states: dict[str, FaultState] = {}
         self.update(snapshot, slots)
 
     def update(self, snapshot: Snapshot, slots: Mapping[str, int] | None = None) -> None:
@@ -152,6 +155,12 @@ class Director:
         }
         for name, cluster in snapshot.clusters.items():
             self._places[name].queue.limit = cluster.breaker.max_pending
+        routes = {route.name for route in snapshot.routes.routes}
+        self.fault_states = {
+            name: state
+            for name, state in self.fault_states.items()
+            if name in routes or state.active
+        }
         self._traffic = {
             key: traffic for key, traffic in self._traffic.items() if key[0] in snapshot.clusters
         }
@@ -175,6 +184,10 @@ class Director:
             )
             self._traffic[cluster, subset] = traffic
         return traffic
+
+    def faults(self, route: str) -> FaultState:
+        """What is kept of a route's faults, made on first use and kept over reloads."""
+        return self.fault_states.setdefault(route, FaultState())
 
     def places(self, cluster: str) -> Places:
         return self._places[cluster]
@@ -214,6 +227,12 @@ class Director:
         if request.model is None and request.body_bytes and routes.models():
             return errors.BadRequest("you must provide a model parameter", param="model")
         return errors.NoRoute(f"no route matches {request.method} {request.path}")
+
+    def enter(self, exchange: Exchange, now: float) -> Effect:
+        """Within its limits: meet the route's faults, then look for a place."""
+        if exchange.route is not None and exchange.route.fault is not None:
+            return injection.enter(exchange, now)
+        return self.admit(exchange, now)
 
     def admit(self, exchange: Exchange, now: float) -> Effect:
         """Give the exchange a place, or a place in line, or neither."""

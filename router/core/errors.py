@@ -20,7 +20,7 @@ class RouterError(Exception):
         headers: further response header lines, without CRLF.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     flag: ClassVar[str] = "-"
     kind: ClassVar[str] = "api_error"
     code: ClassVar[str | None] = None
@@ -182,6 +182,17 @@ class Cancelled(RouterError):
     code = "cancelled"
 
 
+class InjectedAbort(RouterError):
+    """The route's fault injection answers in place of an endpoint."""
+
+    flag = "FI"
+    code = "fault_injected"
+
+    def __init__(self, status: int) -> None:
+        super().__init__("the route's fault.abort answers this request with an error on purpose")
+        self.status = status
+
+
 # --- upstream's -----------------------------------------------------------------------------
 
 
@@ -202,6 +213,15 @@ class UpstreamReset(UpstreamError):
     status = 503
     flag = "UC"
     code = "upstream_reset"
+
+
+class InjectedCut(UpstreamReset):
+    """The route's fault injection ends a stream as if the endpoint had."""
+
+    flag = "FI"
+
+    def __init__(self) -> None:
+        super().__init__("the route's fault.cut ends this stream on purpose")
 
 
 class UpstreamProtocolError(UpstreamError):

@@ -21,6 +21,7 @@ class EventKind(enum.IntEnum):
     CLIENT_GONE = 8
     CANCEL = 9
     VERDICTS = 10
+    MARK = 11
 
 
 class Stage(enum.IntEnum):
@@ -32,6 +33,7 @@ class Stage(enum.IntEnum):
     TOTAL = 3
     QUEUE = 4
     BACK_OFF = 5
+    HOLD = 6
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=False):
@@ -87,6 +89,9 @@ CONNECTED = Event(EventKind.CONNECTED)
 CONNECT_FAILED = Event(EventKind.CONNECT_FAILED)
 COMPLETE = Event(EventKind.COMPLETE)
 CLIENT_GONE = Event(EventKind.CLIENT_GONE)
+MARK = Event(EventKind.MARK)
+"""As many events of the stream have gone to the client as the ``Relay`` effect named."""
+
 CANCEL = Cancel()
 RESET = Reset()
 
@@ -118,10 +123,27 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
     stage: Stage = Stage.QUEUE
 
 
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """Stand by until a HOLD time-out after ``seconds``, in which no other time-out runs."""
+
+    seconds: float
+
+
 class Relay(msgspec.Struct, frozen=True, gc=False):
-    """Pass the response on. ``idle_timeout`` in seconds, 0 = none."""
+    """Pass the response on. ``idle_timeout`` in seconds, 0 = none.
+
+    ``mark``: a stream's event, counted from 1, after which MARK is to be fed before anything
+    further goes to the client; 0 for none.
+    """
 
     idle_timeout: float
+    mark: int = 0
+
+
+class Stall(msgspec.Struct, frozen=True, gc=False):
+    """Pass nothing on, nor read, until a HOLD time-out after ``seconds``; TOTAL still runs."""
+
+    seconds: float
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
@@ -143,4 +165,4 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
 STAND_BY = Wait()
 FINISHED = Finish()
 
-Effect = Connect | Wait | Relay | Reject | Finish
+Effect = Connect | Wait | Hold | Relay | Stall | Reject | Finish

@@ -1,9 +1,9 @@
 """The life of one request.
 
-    NEW -> LIMITING -> QUEUED -> CONNECTING -> WAITING_FIRST_BYTE -> STREAMING -> DONE
-                          ^          ^                 |
-                          |          +---- retry ------+      REJECTED, ABORTED from any of them
-                          +--- BACKING_OFF <-----------+
+    NEW -> LIMITING -> DELAYED -> QUEUED -> CONNECTING -> WAITING_FIRST_BYTE -> STREAMING -> DONE
+                                     ^          ^                 |
+                                     |          +---- retry ------+     REJECTED, ABORTED from any
+                                     +--- BACKING_OFF <-----------+
 
 ``feed(event, now)`` looks up (state, event) in the table of ``transitions``; a pair that is not
 there is a bug in the driver and raises. Every way out of an attempt passes through ``end_attempt``,
@@ -33,13 +33,14 @@ from router.core.transitions import ROWS
 
 if TYPE_CHECKING:
     from router.core.director import ClusterTraffic, Director
+    from router.core.fault import Injection
     from router.core.routing import Route
     from router.core.trace import DecisionTrace
 
 
 # Module names: looking a member up in its enum costs five times as much (80 ns), ten times a
 # request.
-_NEW, _, _QUEUED, _CONNECTING, _, _, _BACKING_OFF, _DONE, _REJECTED, _ = State
+_NEW, _, _, _QUEUED, _CONNECTING, _, _, _BACKING_OFF, _DONE, _REJECTED, _ = State
 
 
 class Exchange:
@@ -55,6 +56,7 @@ class Exchange:
         refusal: response flag for why there is no further attempt, empty without one.
         pause: seconds to wait before the attempt that ``may_retry`` allowed.
         queued_for: seconds spent in the pending queue; the last time since ``queued_since``.
+        injection: the route's faults in this exchange; None where there are none.
         standing: with its rate limits; None where none applied.
         reservation: what it holds of its rate limits; None where none applied.
         head_at: when the head went to the client; None before.
@@ -66,6 +68,7 @@ class Exchange:
         "ended_at",
         "flag",
         "head_at",
+        "injection",
         "lease",
         "pause",
         "queued_for",
@@ -117,6 +120,7 @@ class Exchange:
         self.started_at = now
         self.queued_for = 0.0
         self.queued_since = now
+        self.injection: Injection | None = None
         self.standing: Standing | None = None
         self.reservation: Reservation | None = None
         self.head_at: float | None = None
@@ -245,6 +249,8 @@ class Exchange:
 
     def end(self, state: State, now: float) -> None:
         was_queued = self.queued
+        if self.injection is not None:
+            self.flag = self.injection.ended(self.flag)
         self.state = state
         self.ended_at = now
         if self.reservation is not None:

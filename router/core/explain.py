@@ -43,6 +43,7 @@ from router.core.explanation import (
     RequestSeen,
     RouteTried,
 )
+from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
 from router.core.host import LoadReport
 from router.core.model import AdminState, EndpointId, LlmRequest
@@ -160,7 +161,8 @@ def explain(
     places = None if exchange.traffic is None else exchange.traffic.places
     occupied = (0, 0) if places is None else (places.active, places.queue.waiting)
     seen, scores = candidates(exchange, world)
-    effect = first = exchange.feed(START, world.now)
+    effect = first = after_delay(exchange, exchange.feed(START, world.now), world.now)
+    faults = faults_seen(exchange)
     attempts: list[AttemptSeen] = []
     for following in _followed(exchange, first, world.now):
         effect = following
@@ -183,6 +185,7 @@ def explain(
         told,
         route=route.name,
         arms=_arms(route, traffic),
+        faults=faults,
         admission=_admission(exchange, traffic.cluster, world, occupied, first),
         panic=traffic.hosts.panic,
         levels=levels(traffic.hosts),

@@ -174,6 +174,20 @@ class BalancerSeen(Part, frozen=True, kw_only=True):
     notes: Mapping[str, float | str]
 
 
+class FaultSeen(Part, frozen=True, kw_only=True):
+    """One fault of the route: what it ``does`` to which ``percent`` of the requests it concerns.
+
+    ``concerned``: this request is one of those. ``drawn``: this seed drew it; None where that is
+    only known when a stream begins.
+    """
+
+    kind: str
+    does: str
+    percent: float
+    concerned: bool
+    drawn: bool | None
+
+
 class AttemptSeen(Part, frozen=True, kw_only=True):
     """Where an attempt goes, and why. Attempts after the first assume that those before failed.
 
@@ -251,6 +265,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     not_looked_at: int = 0
     route: str | None = None
     arms: tuple[Arm, ...] = ()
+    faults: tuple[FaultSeen, ...] = ()
     admission: Admission | None = None
     panic: bool = False
     levels: tuple[LevelSeen, ...] = ()

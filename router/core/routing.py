@@ -12,6 +12,7 @@ import xxhash
 
 from router.core.admission.rate_limit import RateLimit
 from router.core.clock import Rng
+from router.core.fault import Fault
 from router.core.matching import Matcher, StringMatch
 from router.core.model import LlmRequest
 from router.core.retry.policy import RetryPolicy
@@ -69,6 +70,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     limits: tuple[RateLimit, ...] = ()
     split: Split = "conversation"
+    fault: Fault | None = None
     head_limit: float = 0.0
     silence_limit: float = 0.0
 

@@ -6,14 +6,15 @@ import enum
 class State(enum.IntEnum):
     NEW = 0
     LIMITING = 1  # the store of rate limits that all routers share has been asked
-    QUEUED = 2
-    CONNECTING = 3
-    WAITING_FIRST_BYTE = 4
-    STREAMING = 5
-    BACKING_OFF = 6
-    DONE = 7
-    REJECTED = 8
-    ABORTED = 9
+    DELAYED = 2  # the route's fault injection holds it
+    QUEUED = 3
+    CONNECTING = 4
+    WAITING_FIRST_BYTE = 5
+    STREAMING = 6
+    BACKING_OFF = 7
+    DONE = 8
+    REJECTED = 9
+    ABORTED = 10
 
 
 class IllegalEvent(RuntimeError):

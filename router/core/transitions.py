@@ -6,7 +6,7 @@ A pair of state and event that is not in ``TRANSITIONS`` cannot happen.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from router.core import errors
+from router.core import errors, injection
 from router.core.events import (
     FINISHED,
     STAND_BY,
@@ -37,6 +37,8 @@ def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert exchange.route is not None
     if exchange.director.limiter.active:
         return exchange.director.limiter.start(exchange, now)
+    if exchange.route.fault is not None:
+        return injection.enter(exchange, now)
     return exchange.director.admit(exchange, now)
 
 
@@ -107,6 +109,8 @@ def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     exchange.status = event.status
     exchange.head_at = now
     exchange.state = _STREAMING
+    if exchange.injection is not None:
+        return Relay(exchange.route.silence_limit, injection.mark(exchange))
     return Relay(exchange.route.silence_limit)
 
 
@@ -156,6 +160,8 @@ def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) ->
 def _timed_out_streaming(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert isinstance(event, TimedOut)
     error: errors.RouterError
+    if event.stage is Stage.HOLD:
+        return injection.go_on(exchange)
     if event.stage is Stage.IDLE:
         assert exchange.route is not None
         error = errors.StreamIdle("the stream was idle for too long")
@@ -204,6 +210,9 @@ TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.LIMITING, _E.TIMED_OUT): _timed_out_limiting,
     (_S.LIMITING, _E.CLIENT_GONE): _client_gone,
     (_S.LIMITING, _E.CANCEL): _cancel,
+    (_S.DELAYED, _E.TIMED_OUT): injection.delay_over,
+    (_S.DELAYED, _E.CLIENT_GONE): _client_gone,
+    (_S.DELAYED, _E.CANCEL): _cancel,
     (_S.QUEUED, _E.GRANTED): _granted,
     (_S.QUEUED, _E.TIMED_OUT): _timed_out_queued,
     (_S.QUEUED, _E.CLIENT_GONE): _client_gone,
@@ -222,6 +231,7 @@ TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.BACKING_OFF, _E.CLIENT_GONE): _client_gone,
     (_S.BACKING_OFF, _E.CANCEL): _cancel,
     (_S.STREAMING, _E.COMPLETE): _complete,
+    (_S.STREAMING, _E.MARK): injection.marked,
     (_S.STREAMING, _E.RESET): _truncated,
     (_S.STREAMING, _E.TIMED_OUT): _timed_out_streaming,
     (_S.STREAMING, _E.CLIENT_GONE): _client_gone,

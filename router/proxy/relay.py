@@ -6,24 +6,18 @@ cycle is left to the garbage collector.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from router.core import errors, events
 from router.core.events import Stage
-from router.core.exchange import Exchange
-from router.proxy import peek, respond
+from router.proxy import fault, peek, respond
 from router.proxy.accounting import record_of
+from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
-from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
 from router.proxy.reply import Reply, decision
 from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER
 from router.proxy.upstream import Upstream
-
-if TYPE_CHECKING:
-    from router.proxy.downstream import Downstream
-    from router.proxy.server import ProxyServer
 
 TAIL = 2048
 """Bytes kept of each of the last reads of a response, for its usage."""
@@ -32,82 +26,10 @@ TAIL = 2048
 _CONNECT_STAGE, _FIRST_BYTE, _IDLE, _TOTAL, *_ = Stage
 
 
-class Relay:
-    """One request on its way, and its answer on the way back.
+class Relay(Carried):
+    """One request on its way, and its answer on the way back."""
 
-    Attributes:
-        exchange: None until the request is known well enough to be routed.
-        whole: the request has been read to its end.
-        uploaded: the request has been written to the engine to its end.
-        reply: the response as it goes to the client; None until its head has been written.
-        closes: the client's connection must not be used again.
-        total_deadline: when the route's total time-out ends the exchange; NEVER if it has none.
-        idle: the route's idle time-out while a response flows; NEVER if it has none.
-    """
-
-    __slots__ = (
-        "_held",
-        "_kind",
-        "_mended",
-        "_pieces",
-        "_protocol_error",
-        "_refusal",
-        "_server",
-        "_stage",
-        "_upload_chunked",
-        "_uploading",
-        "arrived",
-        "arrived_wall",
-        "bytes_in",
-        "bytes_out",
-        "chunks",
-        "closes",
-        "downstream",
-        "exchange",
-        "first_body_at",
-        "head",
-        "idle",
-        "reply",
-        "total_deadline",
-        "uploaded",
-        "upstream",
-        "whole",
-    )
-
-    def __init__(
-        self,
-        server: "ProxyServer",
-        downstream: "Downstream",
-        head: RequestHead,
-        kind: Body,
-        now: float,
-    ) -> None:
-        self._server = server
-        self.downstream = downstream
-        self.head = head
-        self._kind = kind
-        self.arrived = now
-        self.arrived_wall = server.wall()
-        self.exchange: Exchange | None = None
-        self.upstream: Upstream | None = None
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.chunks = 0
-        self.whole = False
-        self.uploaded = False
-        self.closes = False
-        self.reply: Reply | None = None
-        self.first_body_at: float | None = None
-        self.idle = NEVER
-        self._upload_chunked = False
-        self._uploading = False
-        self._mended = False
-        self._protocol_error = False
-        self._refusal: errors.RouterError | None = None
-        self._stage = _FIRST_BYTE
-        self.total_deadline = NEVER
+    __slots__ = ()
 
     # --- the request --------------------------------------------------------------------------
 
@@ -208,6 +130,8 @@ class Relay:
                 self._break_off(effect.error)
             self._drop_upstream()
             self.end(now)
+        else:
+            fault.act(self, self._server, effect, now)
 
     def _connect(self, effect: events.Connect, now: float) -> None:
         self._drop_upstream()
@@ -300,6 +224,8 @@ class Relay:
         idle = exchange.route.silence_limit
         self.idle = idle or NEVER
         self._arm(_IDLE, idle, now)
+        if exchange.injection and fault.begin(self, self._server, reply, head, data):
+            return
         if data:
             self.first_body_at = now
             exchange.first_byte(now)
@@ -325,6 +251,9 @@ class Relay:
         if reply.tells_usage:
             self._keep_tail(data)
         if not reply.verbatim:
+            if isinstance(self.fault, fault.Gate):
+                self.fault.take(data)
+                return
             data = reply.reframe(data)
         self.bytes_out += len(data)
         downstream.transport.write(data)
@@ -334,9 +263,11 @@ class Relay:
     def _keep_tail(self, data: bytes) -> None:
         self.downstream.tail.append(data if len(data) <= TAIL else data[-TAIL:])
 
-    def response_ended(self, upstream: Upstream) -> None:
+    def response_ended(self, upstream: Upstream | None = None) -> None:
         """The response is complete; the engine's connection is no longer ours."""
         self.upstream = None
+        if self.fault is not None and self.fault.ended():
+            return
         if self.reply is not None and self.reply.last:
             self.downstream.transport.write(self.reply.last)
         self.feed(events.COMPLETE, self._server.clock())
@@ -401,6 +332,8 @@ class Relay:
         exchange, server, downstream = self.exchange, self._server, self.downstream
         assert exchange is not None
         server.relays.pop(exchange.serial, None)
+        if self.fault is not None:
+            self.fault.cancel()
         if self._held:
             self._let_go()
         server.recorder.exchange_ended(record_of(self, exchange, now))
@@ -440,7 +373,7 @@ class Relay:
             transport.pause_reading()
 
     def client_unblocked(self) -> None:
-        if (transport := self._answering()) is not None:
+        if (transport := self._answering()) is not None and not (self.fault and self.fault.closed):
             transport.resume_reading()
             self._arm(_IDLE, 0 if self.idle == NEVER else self.idle, self._server.clock())
 

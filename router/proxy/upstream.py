@@ -227,7 +227,7 @@ class Upstream(Timed):
             self._broken()
             return
         relay.body(data)
-        if self.complete:
+        if self.complete and self.relay is not None:
             self._end(data)
 
     def _count(self, data: bytes) -> bool:

@@ -54,6 +54,7 @@ from router.proxy.limit_counts import add_limits
 from router.proxy.server import ProxyServer
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
+from router.telemetry.faults import add_faults
 from router.telemetry.retries import add_retries
 from router.telemetry.totals import Labels, Totals
 
@@ -285,6 +286,7 @@ class Worker:
             (name,): self._director.places(name).queue.waiting
             for name in self._director.snapshot.clusters
         }
+        add_faults(totals, self._director.fault_states)
         places = ((n, self._director.places(n)) for n in self._director.snapshot.clusters)
         add_retries(totals, {name: place.budget for name, place in places})
         add_limits(totals, self._director.limiter, self._buckets.forgotten)

@@ -91,6 +91,17 @@ CATALOGUE: tuple[Metric, ...] = (
         "Retries that waited first, by kind: random, or named by the endpoint.",
         *("cluster", "kind"),
     ),
+    _counter(
+        "faults_injected_total",
+        "Faults that a route injected on purpose: delay, abort, cut or stall.",
+        *("route", "fault"),
+    ),
+    _counter(
+        "faults_overflow_total",
+        "Delays and stalls left out because the route's fault.max_active was reached.",
+        "route",
+    ),
+    _gauge("faults_active", "Requests and streams that a fault holds at present.", "route"),
     _counter("input_tokens_total", "Prompt tokens, from responses' usage.", "cluster", "model"),
     _counter("output_tokens_total", "Completion tokens, from usage.", "cluster", "model"),
     _counter(

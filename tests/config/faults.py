@@ -71,6 +71,12 @@ FAULTS = [
     ("to: chat", "to: chat\n    retry: {on: [999]}", "w.yaml:8:18: expected a whole number <= 599, got 999"),
     ("to: chat", "to: chat\n    retry: {budget: 20}", "w.yaml:8:21: expected a text, with its unit: 10% or 2.5%, got 20"),
     ("to: chat", "to: chat\n    mirror: {}", "w.yaml:8:5: field 'mirror' is not supported by this version"),
+    ("to: chat", "to: chat\n    fault: {}", "w.yaml:8:12: no fault is given: at least one of delay, abort, cut, stall"),
+    ("to: chat", "to: chat\n    fault: {abort: {status: 200}}", "w.yaml:8:29: expected a whole number >= 400, got 200"),
+    ("to: chat", "to: chat\n    fault: {delay: {duration: 0s}}", "w.yaml:8:31: must be at least 1ms, got '0s'"),
+    ("to: chat", "to: chat\n    fault: {delay: {duration: 1s, percent: 50}}", "w.yaml:8:44: expected a text, with its unit: 10% or 2.5%, got 50"),
+    ("to: chat", "to: chat\n    fault: {delay: {duration: 1s}, headers: {x y: a}}", "w.yaml:8:46: not a header name: 'x y'"),
+    ("to: chat", "to: chat\n    fault: {cut: {after: 3}, stall: {after: 3, duration: 1s}}", "w.yaml:8:45: every stream is cut after 3 events, before it could stall"),
     ("to: chat", "to: chat\n    match: {methods: post}", "w.yaml:8:22: expected a text matching regex '^[A-Z]{1,32}$', got the text 'post'"),
     ("to: chat", "to: []", "w.yaml:7:9: at least 1 is needed here"),
     # what fields say of each other

@@ -88,6 +88,7 @@ BEYOND += (
     "the part above",
     "where it runs",
 )
+BEYOND += ("no fault", "could stall")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from router.core.events import (
     CONNECT_FAILED,
     CONNECTED,
     GRANTED,
+    MARK,
     AnyEvent,
     EventKind,
     Head,
@@ -21,6 +22,7 @@ from router.core.events import (
     TimedOut,
 )
 from router.core.exchange import Exchange
+from router.core.fault import Abort, Cut, Delay, Fault, Stall
 from router.core.model import AdminState
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.states import State
@@ -36,7 +38,13 @@ EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {
     EventKind.TIMED_OUT: st.sampled_from(Stage).map(TimedOut),
     EventKind.CLIENT_GONE: st.just(CLIENT_GONE),
     EventKind.CANCEL: st.just(CANCEL),
+    EventKind.MARK: st.just(MARK),
 }
+FAULTS = [
+    None,
+    Fault(delay=Delay(1.0, 50), abort=Abort(500, 20), max_active=2),
+    Fault(cut=Cut(3, 50), stall=Stall(2, 1.0, 50), max_active=1),
+]
 
 
 class Traffic(RuleBasedStateMachine):
@@ -49,12 +57,14 @@ class Traffic(RuleBasedStateMachine):
         pending=st.integers(0, 3),
         on=st.sampled_from([RetryOn.NONE, RetryOn.RESET, RetryOn.FIVE_XX]),
         attempts=st.integers(0, 3),
+        fault=st.sampled_from(FAULTS),
     )
-    def configure(self, size, balancer, places, pending, on, attempts):  # type: ignore[no-untyped-def]
+    def configure(self, size, balancer, places, pending, on, attempts, fault):  # type: ignore[no-untyped-def]
         self.options = {
             "balancer": balancer.Spec(),
             "breaker": CircuitBreaker(max_connections=places, max_pending=pending),
             "retry": RetryPolicy(on=on, attempts=attempts),
+            "fault": fault,
         }
         self.generation = 1
         self.world = World(snapshot(size, **self.options))
@@ -62,7 +72,7 @@ class Traffic(RuleBasedStateMachine):
 
     @rule(key=st.none() | st.integers(0, 5).map(lambda n: n << 44), replayable=st.booleans())
     def arrive(self, key: int | None, replayable: bool) -> None:
-        exchange, _ = self.world.begin(prefix_hash=key)
+        exchange, _ = self.world.begin(prefix_hash=key, stream=True)
         exchange.replayable = replayable
         self.exchanges.append(exchange)
 
@@ -73,6 +83,8 @@ class Traffic(RuleBasedStateMachine):
             return
         exchange = data.draw(st.sampled_from(alive))
         kinds = [kind for state, kind in TRANSITIONS if state is exchange.state and kind in EVENTS]
+        if exchange.injection is None or not exchange.injection.marks:
+            kinds = [kind for kind in kinds if kind is not EventKind.MARK]
         self.world.feed(exchange, data.draw(EVENTS[data.draw(st.sampled_from(kinds))]))
         self.grant()
 
@@ -111,6 +123,10 @@ class Traffic(RuleBasedStateMachine):
         assert places.queue.waiting == waiting
         assert places.budget.in_flight == sum(exchange.retrying for exchange in alive)
         assert set(director.active.values()) == set(alive)
+        delayed = sum(exchange.state is State.DELAYED for exchange in alive)
+        faults = director.faults("all")
+        fault = self.options["fault"]
+        assert delayed <= faults.active <= (fault.max_active if fault is not None else 0)
         assert all(exchange.attempt <= 4 for exchange in self.exchanges)
 
     def teardown(self) -> None:
@@ -122,6 +138,7 @@ class Traffic(RuleBasedStateMachine):
         self.books_balance()
         assert not self.world.director.active
         assert self.world.director.places("c").in_flight == 0
+        assert self.world.director.faults("all").active == 0
         self.world.fleet.prune()
         assert not self.world.fleet.leaving
 

@@ -10,6 +10,7 @@ from router.core.cluster import CircuitBreaker, Cluster
 from router.core.director import Director
 from router.core.events import START, AnyEvent, Effect
 from router.core.exchange import Exchange
+from router.core.fault import Fault
 from router.core.fleet import Fleet
 from router.core.host import HostState, SoleWorker
 from router.core.model import Endpoint, EndpointId, LlmRequest
@@ -44,6 +45,7 @@ def snapshot(
     breaker: CircuitBreaker | None = None,
     retry: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
+    fault: Fault | None = None,
     generation: int = 1,
     **cluster_fields: Any,
 ) -> Snapshot:
@@ -60,6 +62,7 @@ def snapshot(
         destinations=(Destination("c"),),
         retry=retry or RetryPolicy(),
         timeouts=timeouts or Timeouts(),
+        fault=fault,
     )
     return Snapshot(generation=generation, clusters={"c": cluster}, routes=RouteTable([route]))
 

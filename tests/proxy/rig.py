@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from router.core.balancers.round_robin import RoundRobin
 from router.core.cluster import CircuitBreaker, Cluster
@@ -26,9 +27,15 @@ Script = Callable[["EngineConnection"], Awaitable[None]]
 class EngineConnection:
     """One connection that the proxy opened to a scripted engine."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        seen: list[tuple[bytes, bytes]],
+    ) -> None:
         self.reader = reader
         self.writer = writer
+        self._seen = seen
 
     async def head(self) -> bytes:
         """The next request head, with its empty line."""
@@ -36,6 +43,11 @@ class EngineConnection:
 
     async def request(self) -> tuple[bytes, bytes]:
         """The next request: head and body, de-chunked."""
+        request = await self._request()
+        self._seen.append(request)
+        return request
+
+    async def _request(self) -> tuple[bytes, bytes]:
         head = await self.head()
         lower = head.lower()
         if b"transfer-encoding: chunked" in lower:
@@ -74,7 +86,7 @@ class EngineConnection:
 
 
 class Engine:
-    """Runs ``script`` for every connection; ``seen`` are the requests that `answering` read."""
+    """Runs ``script`` for every connection; ``seen`` are the whole requests that were read."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -93,7 +105,7 @@ class Engine:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self.script(EngineConnection(reader, writer))
+            await self.script(EngineConnection(reader, writer, self.seen))
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         except BaseException as error:
@@ -184,7 +196,10 @@ def parse_headers(head: bytes) -> dict[str, str]:
 
 
 class Rig:
-    """A proxy with one cluster and one route over the given engines."""
+    """A proxy with one cluster and one route over the given engines.
+
+    ``terms`` are further fields of the route.
+    """
 
     def __init__(self) -> None:
         self.recorder = Recorder()
@@ -197,6 +212,7 @@ class Rig:
         self.breaker = CircuitBreaker()
         self.limits = ListenerLimits()
         self.match = Matcher(model="m")
+        self.terms: dict[str, Any] = {}
         self.generation = 0
 
     async def start(self, *scripts: Script | int) -> "Rig":
@@ -231,6 +247,7 @@ class Rig:
             destinations=(Destination("c"),),
             timeouts=self.timeouts,
             retry=self.retry,
+            **self.terms,
         )
         self.generation += 1
         return Snapshot(

@@ -152,7 +152,7 @@ class Limiter:
             draw = Draw(key, limit.bucket, self.amount(limit, request), limit.enforce)
             (here if limit.scope == "machine" else everywhere).append((limit, draw))
         if not here and not everywhere:
-            return exchange.director.admit(exchange, now)
+            return exchange.director.enter(exchange, now)
         prompt = self.estimator.expected(request)[0] if counts_tokens else 0.0
         exchange.reservation = reservation = Reservation(prompt)
         if here and not self._take(exchange, here, self.store, now):
@@ -203,7 +203,7 @@ class Limiter:
             self.counts.reserved += max(
                 c.charged for c in reservation.claims if c.limit.unit == "tokens"
             )
-        return exchange.director.admit(exchange, now)
+        return exchange.director.enter(exchange, now)
 
     def _refuse(self, exchange: "Exchange", now: float) -> Effect:
         assert exchange.standing is not None
