@@ -82,5 +82,5 @@ $(VENV)/.installed-demo: pyproject.toml constraints.txt | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "Installing everything a developer needs into $(VENV) ..."
-	$(PIP_INSTALL) --editable '.[dev,dns]'
+	$(PIP_INSTALL) --editable '.[dev,dns,redis]'
 	@touch $(VENV)/.installed-demo $@

@@ -263,6 +263,17 @@ ROUTER = (
         "Per second. Reserved far above charged: estimates are too high. Forgiven: beyond debt.",
         width=12,
     ),
+    Panel(
+        "Limits of all routers",
+        "reqps",
+        {
+            "{{result}}": rate("warmpath_shared_limit_questions_total", "result", ""),
+            "charges lost": rate("warmpath_shared_limit_charges_lost_total", "job", ""),
+            "workers that reach Redis": "sum(warmpath_shared_limits_reached)",
+        },
+        "Questions to Redis, and those that redis.on_failure had to answer.",
+        width=12,
+    ),
     Panel("Generation in force", "short", {"{{instance}}": "warmpath_config_generation"}),
     Panel(
         "Reloads",

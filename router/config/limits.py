@@ -2,6 +2,7 @@
 # ruff: noqa: RUF012 -- an empty mapping as a default is copied by msgspec
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -251,6 +252,12 @@ class RedisSpec(Section, frozen=True, kw_only=True):
         return SharedStore(
             timeout=float(self.timeout), on_failure=self.on_failure, machines=self.machines
         )
+
+
+def redis_problems(redis: RedisSpec | None) -> Iterator[Problem]:
+    """What is wrong with the section ``redis``."""
+    if redis is not None and find_spec("redis") is None:
+        yield Problem(("redis",), "needs the extra: pip install 'warmpath[redis]'", at_key=True)
 
 
 def limit_problems(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import Path, Problem
+from router.config.limits import redis_problems
 from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
 from router.config.schema import Config
@@ -18,7 +19,8 @@ MAX_ENDPOINTS = 65_000
 
 def problems(config: Config) -> list[Problem]:
     """Everything that keeps this configuration from being used."""
-    return [*_addresses(config), *_sources(config), *snapshot_problems(config)]
+    own = snapshot_problems(config)
+    return [*_addresses(config), *_sources(config), *redis_problems(config.redis), *own]
 
 
 def snapshot_problems(config: Config) -> list[Problem]:

@@ -52,6 +52,7 @@ from router.core.model import AdminState, EndpointId
 from router.proxy import overview
 from router.proxy.limit_counts import add_limits
 from router.proxy.server import ProxyServer
+from router.proxy.shared_limits import SharedLimits, follow
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
 from router.telemetry.faults import add_faults
@@ -91,6 +92,7 @@ class Worker:
         self._director: Director | None = None
         self._served: tuple[str, ...] = ()
         self._server: ProxyServer | None = None
+        self._shared: SharedLimits | None = None
         self._ending: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -107,6 +109,8 @@ class Worker:
         await self._over.wait()
         lag.cancel()
         reports.cancel()
+        if self._shared is not None:
+            await self._shared.close()
         self._report()
         self._channel.close()
         try:
@@ -179,7 +183,9 @@ class Worker:
                 self._director, self._recorder, clock=time.monotonic, wall=time.time
             )
             self._opening = self._loop.create_task(self._open(message))
+            self._shared = follow(config.redis, None, self._server)
         else:
+            self._shared = follow(config.redis, self._shared, self._server)
             self._channel.send(Ack(generation=message.generation, revision=message.revision))
 
     def _know_models(self) -> None:
@@ -289,6 +295,8 @@ class Worker:
         add_faults(totals, self._director.fault_states)
         places = ((n, self._director.places(n)) for n in self._director.snapshot.clusters)
         add_retries(totals, {name: place.budget for name, place in places})
+        if self._shared is not None:
+            self._shared.add_to(totals)
         add_limits(totals, self._director.limiter, self._buckets.forgotten)
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals

@@ -202,6 +202,16 @@ CATALOGUE: tuple[Metric, ...] = (
         "rate_limit_buckets_forgotten_total",
         "Rate limit buckets given up for others before they were full again.",
     ),
+    _counter(
+        "shared_limit_questions_total",
+        "Requests whose limits are shared by all routers, by whether Redis answered in time.",
+        "result",
+    ),
+    _counter(
+        "shared_limit_charges_lost_total",
+        "Charges to limits of all routers that may not have reached Redis.",
+    ),
+    _gauge("shared_limits_reached", "Workers that reach the Redis of shared limits."),
     _counter("access_log_dropped_total", "Access log lines dropped because the log was full."),
     _histogram("event_loop_lag_seconds", "How late a worker's timer fires.", LAG_BUCKETS),
     _gauge("config_generation", "Generation of the configuration in force."),

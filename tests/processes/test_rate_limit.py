@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.processes.router_process import (
     SLOW,
@@ -16,6 +17,7 @@ from tests.processes.router_process import (
     serving,
     until,
 )
+from tests.proxy.redis_server import RedisServer
 
 LIMITS = "limits: [{max_tokens: 10, tokens_per_fill: 1, fill_interval: 1h, per: [header:x-team]}]"
 
@@ -110,3 +112,30 @@ async def test_a_client_that_leaves_is_charged_what_came(tmp_path: Path) -> None
             status, headers, _ = await asked(router, "red", 120)
             assert status == 200
             assert int(headers["x-ratelimit-remaining-tokens"]) > 200
+
+
+@pytest.mark.tool
+async def test_two_routers_share_a_limit_through_redis(
+    tmp_path: Path, tool: Callable[..., str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    redis = RedisServer(tool("redis-server"), tmp_path)
+    await redis.start()
+    shared = f'redis: {{address: "{redis.address}", timeout: 5s}}'
+    limits = "limits: [{max_tokens: 10, tokens_per_fill: 1, fill_interval: 1h, scope: global}]"
+    async with emulator("a") as engine:
+        text = configuration(engine.address, workers=2, extra=shared)
+        text = text.replace("to: demo,", f"to: demo, {limits},")
+        async with serving(tmp_path, text) as one, serving(tmp_path / "other", text) as two:
+            asked_both = [ask(router, "red") for router in (one, two) for _ in range(15)]
+            answers = await asyncio.gather(*asked_both)
+            assert Counter(answer.status for answer in answers) == {200: 10, 429: 20}
+            await until(lambda: reached(one, 2))
+            status, seen = await one.ask("POST", "/explain", {"model": "emulated"})
+            assert status == 200
+            assert seen["admission"]["limits"][0]["scope"] == "global"
+    await redis.stop()
+
+
+async def reached(router: RouterProcess, workers: int) -> bool:
+    return await router.metric("warmpath_shared_limits_reached") == workers
