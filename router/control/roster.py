@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from router.control.messages import HostUpdate
-from router.core.host import LoadReport
+from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint
 
 MAX_OVERRIDES = 4096

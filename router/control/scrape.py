@@ -14,7 +14,7 @@ from router.control.engine_client import EngineClient, EngineUnreachable
 from router.control.roster import Roster, Standing
 from router.control.watches import Watches
 from router.core.cluster import Scrape
-from router.core.host import LoadReport
+from router.core.load import LoadReport
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
 

@@ -11,7 +11,7 @@ which releases the lease; every way out of the exchange passes through ``end``, 
 reservation.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core import errors
 from router.core.admission.rate_limit import Standing
@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 
 # Module names: looking a member up in its enum costs five times as much (80 ns), ten times a
 # request.
-_NEW, _, _, _QUEUED, _CONNECTING, _, _, _BACKING_OFF, _DONE, _REJECTED, _ = State
+_NEW: Final = State.NEW
+_QUEUED: Final = State.QUEUED
+_CONNECTING: Final = State.CONNECTING
+_BACKING_OFF: Final = State.BACKING_OFF
+_DONE: Final = State.DONE
+_REJECTED: Final = State.REJECTED
 
 
 class Exchange:

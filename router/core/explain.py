@@ -45,7 +45,7 @@ from router.core.explanation import (
 )
 from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
-from router.core.host import LoadReport
+from router.core.load import LoadReport
 from router.core.model import AdminState, EndpointId, LlmRequest
 from router.core.retry.explained import failure, longest_wait, rules
 from router.core.routing import Route

@@ -12,7 +12,8 @@ from router.core.balancers.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
 from router.core.health.outlier import Detector, Outlier
 from router.core.health.strain import Strain
-from router.core.host import HostState, LoadReport, SharedLoad, SoleWorker
+from router.core.host import HostState, SharedLoad, SoleWorker
+from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId
 
 NEWS = 0.25

@@ -7,13 +7,12 @@ it (the idea of tower's peak_ewma handle: what you cannot forget cannot leak).
 
 import enum
 from math import exp
-from typing import Protocol
-
-import msgspec
+from typing import Final, Protocol
 
 from router.core import errors
 from router.core.health.monitor import FailureMonitor
 from router.core.health.strain import Strain
+from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId
 
 
@@ -30,21 +29,16 @@ class Outcome(enum.IntEnum):
     PUSHED_BACK = 7  # 429, or 503 with Retry-After: full, not broken
 
 
-_SUCCESS, _STATUS_ERROR, _TRUNCATED = Outcome.SUCCESS, Outcome.STATUS_ERROR, Outcome.TRUNCATED
-_PUSHED_BACK, _ABANDONED, _TIMEOUT = Outcome.PUSHED_BACK, Outcome.ABANDONED, Outcome.TIMEOUT
-
-
-class LoadReport(msgspec.Struct, frozen=True):
-    """An engine's own word on its load. ``at`` is when it was read, monotonic seconds."""
-
-    at: float
-    running: int
-    waiting: int
-    kv_usage: float | None = None
+_SUCCESS: Final = Outcome.SUCCESS
+_STATUS_ERROR: Final = Outcome.STATUS_ERROR
+_TRUNCATED: Final = Outcome.TRUNCATED
+_PUSHED_BACK: Final = Outcome.PUSHED_BACK
+_ABANDONED: Final = Outcome.ABANDONED
+_TIMEOUT: Final = Outcome.TIMEOUT
 
 
 # The endpoint's fault. Nothing else lengthens its latency: who left, left for reasons of his own.
-_FAILURES = frozenset(
+_FAILURES: Final = frozenset(
     {
         Outcome.STATUS_ERROR,
         Outcome.CONNECT_FAILURE,

@@ -4,7 +4,7 @@ A pair of state and event that is not in ``TRANSITIONS`` cannot happen.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core import errors, injection
 from router.core.events import (
@@ -27,8 +27,10 @@ from router.core.states import State
 if TYPE_CHECKING:
     from router.core.exchange import Exchange
 
-_WAITING_FIRST_BYTE, _STREAMING = State.WAITING_FIRST_BYTE, State.STREAMING
-_DONE, _ABORTED = State.DONE, State.ABORTED
+_WAITING_FIRST_BYTE: Final = State.WAITING_FIRST_BYTE
+_STREAMING: Final = State.STREAMING
+_DONE: Final = State.DONE
+_ABORTED: Final = State.ABORTED
 
 
 def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
@@ -202,7 +204,8 @@ def _cancel(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
 
 
 Transition = Callable[["Exchange", AnyEvent, float], Effect]
-_S, _E = State, EventKind
+_S: Final = State
+_E: Final = EventKind
 
 TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.NEW, _E.START): _start,
@@ -238,5 +241,5 @@ TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.STREAMING, _E.CANCEL): _cancel,
 }
 
-ROWS = tuple(tuple(TRANSITIONS.get((state, kind)) for kind in _E) for state in _S)
+ROWS: Final = tuple(tuple(TRANSITIONS.get((state, kind)) for kind in _E) for state in _S)
 """The same by index: an exchange looks up three to five of them."""

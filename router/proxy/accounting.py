@@ -1,86 +1,13 @@
 """What is reported of an exchange when it is over."""
 
-import re
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Annotated
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from router.core.exchange import Exchange
+from router.proxy.usage import Usage, usage
 from router.telemetry.record import ExchangeRecord
 
 if TYPE_CHECKING:
     from router.proxy.relay import Relay
-
-_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
-_COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
-_CACHED = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens)"\s*:\s*(\d{1,12})')
-
-USAGE_SPAN = 1024
-"""Bytes after ``"usage"`` that are looked at."""
-
-Usage = tuple[int | None, int | None, int | None]
-
-_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=10**12)] | None
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: _Tokens = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: _Tokens = None
-    input_tokens: _Tokens = None
-    completion_tokens: _Tokens = None
-    output_tokens: _Tokens = None
-    cache_read_input_tokens: _Tokens = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-
-
-class _Body(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
-
-
-_read_body = msgspec.json.Decoder(_Body).decode
-
-
-def usage(tail: Collection[bytes]) -> Usage:
-    """(prompt, completion, cached) tokens from the end of a response; None where not said.
-
-    A body that is there as a whole is read as JSON. Of others the last ``"usage"`` is looked at: a
-    quote inside a JSON string is escaped, so generated text cannot pass for the field.
-    """
-    data = b"".join(tail)
-    if data[:1] == b"{":
-        try:
-            found = _read_body(data).usage
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            found = None  # only the beginning, or not as expected
-        if found is not None:
-            return _from_body(found)
-    position = data.rfind(b'"usage"')
-    if position < 0:
-        return None, None, None
-    span = data[position : position + USAGE_SPAN]
-    return _number(_PROMPT, span), _number(_COMPLETION, span), _number(_CACHED, span)
-
-
-def _from_body(found: _Usage) -> Usage:
-    prompt, completion = found.prompt_tokens, found.completion_tokens
-    if prompt is None:
-        prompt = found.input_tokens
-    if completion is None:
-        completion = found.output_tokens
-    details = found.prompt_tokens_details or found.input_tokens_details
-    cached = found.cache_read_input_tokens if details is None else details.cached_tokens
-    return prompt, completion, cached
-
-
-def _number(pattern: re.Pattern[bytes], span: bytes) -> int | None:
-    matched = pattern.search(span)
-    return int(matched[1]) if matched else None
-
 
 _SILENT: Usage = (None, None, None)
 

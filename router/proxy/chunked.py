@@ -5,15 +5,16 @@ clients. Extensions and trailers are accepted within limits and dropped.
 """
 
 import re
+from typing import Final
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t -~\x80-\xff]*)?")
-_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t -~\x80-\xff]*)?")
+_TRAILER_LINE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
 
-MAX_LINE = 4096
+MAX_LINE: Final = 4096
 """Bytes of one size line with its extensions, and of one trailer line."""
 
-MAX_TRAILERS = 16 * 1024
-LAST_CHUNK = b"0\r\n\r\n"
+MAX_TRAILERS: Final = 16 * 1024
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 

@@ -12,7 +12,7 @@ import asyncio
 import enum
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from router.core import errors
 from router.proxy import respond
@@ -26,19 +26,19 @@ from router.proxy.timers import NEVER, Timed
 if TYPE_CHECKING:
     from router.proxy.server import ProxyServer
 
-PIPELINE_LIMIT = 64 * 1024
+PIPELINE_LIMIT: Final = 64 * 1024
 """Bytes of further requests kept while one is answered; beyond, the client is not read."""
 
-LINGER = 1.0
+LINGER: Final = 1.0
 """Seconds for which a refused client's bytes are dropped before the connection is closed."""
 
-FLUSH = 10.0
+FLUSH: Final = 10.0
 """Seconds for a client to take the last bytes of a closing connection."""
 
-TAIL_READS = 4
+TAIL_READS: Final = 4
 """The usage of a stream is in its last event, before ``[DONE]`` and the last chunk."""
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Phase(enum.IntEnum):
@@ -49,7 +49,9 @@ class Phase(enum.IntEnum):
     CLOSED = 4
 
 
-_HEAD, _BODY, _BUSY = Phase.HEAD, Phase.BODY, Phase.BUSY
+_HEAD: Final = Phase.HEAD
+_BODY: Final = Phase.BODY
+_BUSY: Final = Phase.BUSY
 
 
 class Downstream(Timed):

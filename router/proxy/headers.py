@@ -10,20 +10,21 @@ Hop-by-hop fields end here on both sides; other lines are passed on as they came
 
 import enum
 import re
+from typing import Final
 
 from router.core import errors
 from router.proxy.bad_head import diagnose
 from router.proxy.request_id import new_request_id
 
-_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
-_REQUEST_LINE = re.compile(rb"([A-Z]++) ([!-~]++) HTTP/1\.([01])")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
-_ABSOLUTE = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
-OURS = (b"x-warmpath-", b"x-gateway-")
+_FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]++) ([!-~]++) HTTP/1\.([01])")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)(.*)", re.IGNORECASE)
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
+OURS: Final = (b"x-warmpath-", b"x-gateway-")
 
-METHODS = frozenset(
+METHODS: Final = frozenset(
     (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 )
 
@@ -44,7 +45,7 @@ class _Kind(enum.IntEnum):
     REQUEST_ID = 10
 
 
-_KINDS = {
+_KINDS: Final = {
     b"host": _Kind.HOST,
     b"content-length": _Kind.LENGTH,
     b"transfer-encoding": _Kind.CODING,
@@ -60,24 +61,27 @@ _KINDS = {
     b"x-forwarded-proto": _Kind.FORWARDED_PROTO,
     b"x-request-id": _Kind.REQUEST_ID,
 }
-_PASS, _HOST_KIND, _LENGTH_KIND, _OURS_KIND = _Kind.PASS, _Kind.HOST, _Kind.LENGTH, _Kind.OURS
-_CONNECTION_KIND = _Kind.CONNECTION
+_PASS: Final = _Kind.PASS
+_HOST_KIND: Final = _Kind.HOST
+_LENGTH_KIND: Final = _Kind.LENGTH
+_OURS_KIND: Final = _Kind.OURS
+_CONNECTION_KIND: Final = _Kind.CONNECTION
 # A field that frames or addresses the message stays whatever Connection says of it.
-NEVER_LISTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type"))
+NEVER_LISTED: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type"))
 
-_CACHED_LINES = 4096
-_CACHED_LENGTH = 256
+_CACHED_LINES: Final = 4096
+_CACHED_LENGTH: Final = 256
 # Clients send the same lines again and again (what HPACK was made for): a line that has been
 # checked and taken apart once is found here. Emptied when full.
 _lines: dict[bytes, tuple[_Kind, tuple[bytes, bytes]]] = {}
 _request_lines: dict[bytes, tuple[bytes, bytes, bool]] = {}
 
-_CACHED_HEADS = 1024
-_CACHED_HEAD_LENGTH = 2048
+_CACHED_HEADS: Final = 1024
+_CACHED_HEAD_LENGTH: Final = 2048
 # And whole heads: of a client's requests often nothing differs but the digits of Content-Length.
 # They are cut out of the key and checked each time; heads with an id of their own stay out.
 _shapes: dict[bytes | tuple[bytes, bytes], "HeadShape"] = {}
-_OF_ITS_OWN = frozenset((b"x-request-id", b"traceparent", b"tracestate", b"idempotency-key"))
+_OF_ITS_OWN: Final = frozenset((b"x-request-id", b"traceparent", b"tracestate", b"idempotency-key"))
 
 
 class HeadShape:
@@ -358,7 +362,7 @@ def _cut_length(raw: bytes) -> tuple[bytes | tuple[bytes, bytes], bytes]:
     key never equal each other: an empty Content-Length must not pass for one cut out.
     """
     found = raw.find(b"ength: ")
-    if found > 0 and raw[found - 11 : found] in (b"\r\nContent-L", b"\r\ncontent-l"):
+    if found > 11 and raw[found - 11 : found] in (b"\r\nContent-L", b"\r\ncontent-l"):
         start = found + 7
         end = raw.find(b"\r", start)
         digits = raw[start:end]

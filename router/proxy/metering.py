@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from router.core.admission.estimates import Consumption
-from router.proxy.accounting import usage as usage_of
+from router.proxy.usage import usage as usage_of
 
 if TYPE_CHECKING:
     from router.proxy.relay import Relay

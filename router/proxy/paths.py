@@ -5,8 +5,7 @@ model if it happens to be one.
 """
 
 import enum
-
-import msgspec
+from typing import Final
 
 from router.core import errors
 
@@ -21,14 +20,9 @@ class Body(enum.IntEnum):
     HEALTH = 4
 
 
-class Path(msgspec.Struct, frozen=True):
-    methods: tuple[str, ...]
-    body: Body
-
-
-_POST = ("POST",)
-_GET = ("GET", "HEAD")
-_JSON_PATHS = (
+_POST: Final = ("POST",)
+_GET: Final = ("GET", "HEAD")
+_JSON_PATHS: Final = (
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
@@ -48,20 +42,20 @@ _JSON_PATHS = (
     "/v1/audio/speech",
     "/v1/images/generations",
 )
-_FORM_PATHS = (
+_FORM_PATHS: Final = (
     "/v1/audio/transcriptions",
     "/v1/audio/translations",
     "/v1/images/edits",
     "/v1/images/variations",
 )
-_PATHS: dict[str, Path] = {
-    **{path: Path(_POST, Body.JSON) for path in _JSON_PATHS},
-    **{path: Path(_POST, Body.FORM) for path in _FORM_PATHS},
-    "/v1/models": Path(_GET, Body.MODELS),
-    "/health": Path(_GET, Body.HEALTH),
+_PATHS: Final[dict[str, tuple[tuple[str, ...], Body]]] = {
+    **dict.fromkeys(_JSON_PATHS, (_POST, Body.JSON)),
+    **dict.fromkeys(_FORM_PATHS, (_POST, Body.FORM)),
+    "/v1/models": (_GET, Body.MODELS),
+    "/health": (_GET, Body.HEALTH),
 }
-_ONE_MODEL = Path(_GET, Body.MODELS)
-_UNKNOWN = Path((), Body.ANY)
+_ONE_MODEL: Final = (_GET, Body.MODELS)
+_UNKNOWN: Final = ((), Body.ANY)
 
 
 def look_up(path: str, method: bytes) -> Body:
@@ -73,7 +67,8 @@ def look_up(path: str, method: bytes) -> Body:
     known = _PATHS.get(path)
     if known is None:
         known = _ONE_MODEL if path.startswith("/v1/models/") else _UNKNOWN
+    methods, body = known
     name = method.decode("ascii")
-    if known.methods and name not in known.methods:
-        raise errors.MethodNotAllowed(f"{path} does not take {name}", allow=known.methods)
-    return known.body
+    if methods and name not in methods:
+        raise errors.MethodNotAllowed(f"{path} does not take {name}", allow=methods)
+    return body

@@ -10,6 +10,7 @@ and another conversation differs in them.
 """
 
 import re
+from typing import Final
 
 import msgspec
 import xxhash
@@ -17,61 +18,31 @@ import xxhash
 from router.core import errors
 from router.core.model import LlmRequest
 from router.proxy import forms, scan
+from router.proxy.fields import NOTHING, Peek, RequestFields, decode, decode_items
 from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
 
-WHOLE = 16 * 1024
+WHOLE: Final = 16 * 1024
 """Bodies up to this size are decoded (1.5 us at 8 KB); above, 20 us per 100 KB is too much."""
 
-WINDOW = 8 * 1024
+WINDOW: Final = 8 * 1024
 """Bytes of one message that enter the hash."""
 
-PROMPT_WINDOW = 256
+PROMPT_WINDOW: Final = 256
 """Bytes of a plain prompt that enter the hash: prompts have no turns to tell the prefix by."""
 
-MAX_MESSAGES = 16
+MAX_MESSAGES: Final = 16
 """Messages that are looked through for the first of a user."""
 
-MAX_MESSAGE = 1024 * 1024
+MAX_MESSAGE: Final = 1024 * 1024
 """Bytes of one message that are skipped to get to the next."""
 
-FRONT = 64 * 1024
+FRONT: Final = 64 * 1024
 """First bytes of a body in pieces that are looked at before all is joined."""
 
-_USER = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"user"')
+_USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"user"')
 # Where in a message its role is looked for: in front of its content or behind it.
-_ROLE_REACH = 64
-
-
-class Peek(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a request that decisions are based on; None where the body has none."""
-
-    model: str | None = None
-    stream: bool = False
-    max_tokens: int | None = None
-    user: str | None = None
-    prefix_hash: int | None = None
-
-
-NOTHING = Peek()
-
-
-class _Request(msgspec.Struct, gc=False):
-    model: str | None = None
-    stream: bool | None = None
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    max_output_tokens: int | None = None
-    user: str | None = None
-    messages: list[msgspec.Raw] | None = None
-    system: msgspec.Raw = msgspec.Raw(b"")
-    prompt: msgspec.Raw = msgspec.Raw(b"")
-    instructions: msgspec.Raw = msgspec.Raw(b"")
-    input: msgspec.Raw = msgspec.Raw(b"")
-
-
-_decode = msgspec.json.Decoder(_Request).decode
-_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_ROLE_REACH: Final = 64
 
 
 def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> LlmRequest:
@@ -117,7 +88,7 @@ def peek(pieces: list[bytes], size: int, kind: Body, head: RequestHead) -> Peek:
             if seen is not None:
                 return seen
         body = body or b"".join(pieces)
-        return _from_request(_decode(body))
+        return _from_request(decode(body))
     except msgspec.ValidationError:
         return _leniently(body or b"".join(pieces), kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -157,7 +128,7 @@ def _from_ends(body: bytes, ending: bytes, size: int) -> Peek | None:
         return None
 
 
-def _from_request(request: _Request) -> Peek:
+def _from_request(request: RequestFields) -> Peek:
     limit = request.max_completion_tokens
     if limit is None:
         limit = request.max_tokens if request.max_tokens is not None else request.max_output_tokens
@@ -249,7 +220,7 @@ def _window(body: bytes, start: int, size: int, whole: bool) -> bytes:
 # --- the prefix -------------------------------------------------------------------------------
 
 
-def _hash_request(request: _Request) -> int | None:
+def _hash_request(request: RequestFields) -> int | None:
     parts: list[bytes] = []
     lead = b""
     if request.messages is not None:
@@ -259,7 +230,7 @@ def _hash_request(request: _Request) -> int | None:
         parts = [prompt[:PROMPT_WINDOW]]
     elif given := bytes(request.input):
         if given[:1] == b"[":
-            parts = _first_messages(_decode_items(given))
+            parts = _first_messages(decode_items(given))
         else:
             parts = [given[:PROMPT_WINDOW]]
         lead = bytes(request.instructions)

@@ -5,7 +5,7 @@ a request sent into that close is lost. So a connection is given up before, and 
 wrong is mended by the upstream connection itself, see ``upstream``.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from router.proxy.upstream import Upstream
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 IDLE_TIMEOUT = 4.0
 """Seconds that an unused connection is kept; below uvicorn's ``timeout_keep_alive`` of 5."""
 
-MAX_IDLE = 512
+MAX_IDLE: Final = 512
 """Unused connections kept per endpoint and worker."""
 
 

@@ -6,6 +6,7 @@ cycle is left to the garbage collector.
 """
 
 import asyncio
+from typing import Final
 
 from router.core import errors, events
 from router.core.events import Stage
@@ -13,17 +14,21 @@ from router.proxy import fault, peek, respond
 from router.proxy.accounting import record_of
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
+from router.proxy.fields import NOTHING, Peek
 from router.proxy.paths import Body
 from router.proxy.reply import Reply, decision
 from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER
 from router.proxy.upstream import Upstream
 
-TAIL = 2048
+TAIL: Final = 2048
 """Bytes kept of each of the last reads of a response, for its usage."""
 
 # Looking a member up in its enum costs five times as much.
-_CONNECT_STAGE, _FIRST_BYTE, _IDLE, _TOTAL, *_ = Stage
+_CONNECT_STAGE: Final = Stage.CONNECT
+_FIRST_BYTE: Final = Stage.FIRST_BYTE
+_IDLE: Final = Stage.IDLE
+_TOTAL: Final = Stage.TOTAL
 
 
 class Relay(Carried):
@@ -73,7 +78,7 @@ class Relay(Carried):
                 self._arm(_IDLE, 0 if self.idle == NEVER else self.idle, now)
 
     def _begin(self, now: float) -> None:
-        seen = peek.NOTHING
+        seen = NOTHING
         if self._pieces or self._kind is Body.JSON:
             try:
                 seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head)
@@ -90,7 +95,7 @@ class Relay(Carried):
         if seen is not None:
             self._route(seen, self._server.clock())
 
-    def _route(self, seen: peek.Peek, now: float) -> None:
+    def _route(self, seen: Peek, now: float) -> None:
         server = self._server
         request = peek.described(self.head, seen, self.downstream.peer, self.bytes_in)
         self.exchange = exchange = server.director.begin(request, now)

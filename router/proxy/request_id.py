@@ -1,6 +1,7 @@
 """Identities for requests that come without one."""
 
 import random
+from typing import Final
 
 
 class _RequestIds:
@@ -32,4 +33,4 @@ class _RequestIds:
         return self._front % self._count
 
 
-new_request_id = _RequestIds().next
+new_request_id: Final = _RequestIds().next

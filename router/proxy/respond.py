@@ -2,14 +2,15 @@
 
 import math
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 
 from router.core import errors
 from router.proxy.headers import RequestHead
 
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
-_JSON = b"application/json"
+_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+_JSON: Final = b"application/json"
 
 
 def error_body(error: errors.RouterError) -> bytes:

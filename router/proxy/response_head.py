@@ -7,6 +7,7 @@ The caches are emptied when they are full.
 """
 
 import enum
+from typing import Final
 
 import httptools
 
@@ -24,7 +25,7 @@ class _Kind(enum.IntEnum):
     RETRY = 6
 
 
-_KINDS = {
+_KINDS: Final = {
     b"content-length": _Kind.LENGTH,
     b"transfer-encoding": _Kind.CODING,
     b"connection": _Kind.CONNECTION,
@@ -37,22 +38,25 @@ _KINDS = {
     b"te": _Kind.DROP,
     b"x-request-id": _Kind.DROP,
 }
-_PASS, _LENGTH, _TYPE, _CODING = _Kind.PASS, _Kind.LENGTH, _Kind.TYPE, _Kind.CODING
+_PASS: Final = _Kind.PASS
+_LENGTH: Final = _Kind.LENGTH
+_TYPE: Final = _Kind.TYPE
+_CODING: Final = _Kind.CODING
 
-_CACHED_LINES = 1024
-_CACHED_LENGTH = 256
+_CACHED_LINES: Final = 1024
+_CACHED_LENGTH: Final = 256
 # Engines repeat their lines too; see ``headers``.
 _lines: dict[bytes, tuple[_Kind, bytes]] = {}
 
-_CACHED_HEADS = 256
-_CACHED_HEAD_LENGTH = 2048
+_CACHED_HEADS: Final = 256
+_CACHED_HEAD_LENGTH: Final = 2048
 _heads: dict[bytes, "ResponseHead"] = {}
 # By what comes before and after the digits of Content-Length.
 _without_digits: dict[tuple[bytes, bytes], "ResponseHead"] = {}
-_DIGITS = 18
+_DIGITS: Final = 18
 
-_JSON = b"application/json"
-_READY = b"content-length: %d\r\nx-request-id: "
+_JSON: Final = b"application/json"
+_READY: Final = b"content-length: %d\r\nx-request-id: "
 
 
 class ResponseHead:
@@ -117,19 +121,15 @@ class ResponseHead:
 
     def with_length(self, length: int) -> "ResponseHead":
         """The same head with another Content-Length; it must have one."""
-        head = ResponseHead.__new__(ResponseHead)
-        head.status = self.status
-        head.start = start = self.start
-        head.length = length
-        head.chunked = False
-        head.content_type = self.content_type
-        head.keep_alive = self.keep_alive
-        head.retry_after = self.retry_after
-        head.event_stream = self.event_stream
-        head.tells_usage = self.tells_usage
-        head.empty = empty = self.empty
-        head.ready = b"" if empty else start + _READY % length
-        return head
+        return ResponseHead(
+            self.status,
+            self.start,
+            length,
+            False,
+            self.content_type,
+            self.keep_alive,
+            self.retry_after,
+        )
 
     def __repr__(self) -> str:
         framing = "chunked" if self.chunked else self.length
@@ -146,7 +146,7 @@ def read_head(raw: bytes) -> ResponseHead:
     if head is not None:
         return head
     place = raw.find(b"ength: ") + 7
-    digits, _, rest = raw[place:].partition(b"\r\n")
+    digits, _, rest = raw[min(place, len(raw)) :].partition(b"\r\n")
     key = (raw[:place], rest)
     head = _without_digits.get(key)
     if head is not None and digits.isdigit() and len(digits) <= _DIGITS:

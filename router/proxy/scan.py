@@ -8,36 +8,37 @@ is there twice the last is used, as JSON parsers do, unless it is in the part no
 """
 
 import re
+from typing import Final
 
 import msgspec
 
-REACH = 4096
+REACH: Final = 4096
 """Bytes looked at from either end."""
 
-_SPACE = b" \t\r\n"
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_KEY_AT = re.compile(rb"[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
-_SPACE_AT = re.compile(rb"[ \t\r\n]*+")
-_SCALAR_AT = re.compile(rb"[-+.0-9A-Za-z]++")
-_NEXT_AT = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
-_MARK = re.compile(rb'["{}\[\]]')
+_SPACE: Final = b" \t\r\n"
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_KEY_AT: Final = re.compile(rb"[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
+_SPACE_AT: Final = re.compile(rb"[ \t\r\n]*+")
+_SCALAR_AT: Final = re.compile(rb"[-+.0-9A-Za-z]++")
+_NEXT_AT: Final = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
+_MARK: Final = re.compile(rb'["{}\[\]]')
 
-_WANTED = frozenset(
+_WANTED: Final = frozenset(
     ("model", "stream", "max_completion_tokens", "max_tokens", "max_output_tokens", "user")
 )
-_KEYS = {
+_KEYS: Final = {
     b'"%b"' % name.encode(): name
     for name in (*_WANTED, "messages", "system", "prompt", "input", "instructions")
 }
 # Where the bulk of a body is: what follows it is looked at from the back.
-_BULK = frozenset(("messages", "input"))
+_BULK: Final = frozenset(("messages", "input"))
 
-_decode = msgspec.json.Decoder().decode
+_decode: Final = msgspec.json.Decoder().decode
 
-MAX_BRACKETS = 2048
+MAX_BRACKETS: Final = 2048
 """Brackets followed while one value is skipped; about half a millisecond."""
 
-MAX_QUOTES = 256
+MAX_QUOTES: Final = 256
 """Escaped quotes passed in one string at 0.2 us each; decoding all of it is quicker than more."""
 
 

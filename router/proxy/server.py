@@ -8,14 +8,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from typing import cast
-
-import msgspec
+from typing import Final, cast
 
 from router.core import errors, events
 from router.core.director import Director
 from router.core.listener import ListenerLimits
 from router.core.model import EndpointId
+from router.proxy import model_list
 from router.proxy.downstream import Downstream
 from router.proxy.headers import RequestHead
 from router.proxy.metering import RelayMeter
@@ -25,16 +24,8 @@ from router.proxy.relay import Relay
 from router.proxy.timers import Wheel
 from router.telemetry.record import Recorder
 
-BACKLOG = 4096
-_NO_MODELS = b'{"object":"list","data":[]}'
-
-
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _ModelList(msgspec.Struct):
-    data: list[msgspec.Raw]
+BACKLOG: Final = 4096
+_NO_MODELS: Final = b'{"object":"list","data":[]}'
 
 
 class ProxyServer:
@@ -162,10 +153,7 @@ class ProxyServer:
         Raises:
             msgspec.DecodeError: if ``body`` is no such list; the former answer stays.
         """
-        models = msgspec.json.decode(body, type=_ModelList).data
-        self._model_by_id = {
-            msgspec.json.decode(model, type=_Model).id: bytes(model) for model in models
-        }
+        self._model_by_id = model_list.by_id(body)
         self._models = body
 
     def answer_locally(

@@ -9,13 +9,14 @@ per turn, however many requests it carries.
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
-TICK = 0.025
+TICK: Final = 0.025
 """Seconds between two looks at the wheel: how late a deadline may be noticed."""
 
-SLOTS = 512
+SLOTS: Final = 512
 """One turn is 12.8 s; what is due later goes round again."""
 
 

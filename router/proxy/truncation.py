@@ -8,14 +8,14 @@ which end whatever event was cut.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.proxy.chunked import chunk
 
 if TYPE_CHECKING:
     from router.proxy.upstream import Upstream
 
-MAX_FILL = 64 * 1024
+MAX_FILL: Final = 64 * 1024
 """Missing bytes that are made up; a chunk that lacks more is left as it is (about 5 ms)."""
 
 

@@ -13,7 +13,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from router.proxy.relay import Relay
     from router.proxy.server import ProxyServer
 
-MAX_RESPONSE_HEAD = 64 * 1024
+MAX_RESPONSE_HEAD: Final = 64 * 1024
 # Puts a parser, which always begins with a head, at the beginning of a chunked body.
-_CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_CHUNKS: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Upstream(Timed):

@@ -47,7 +47,8 @@ from router.control.worker_process import WorkerOptions
 from router.core.director import Director
 from router.core.fleet import Fleet
 from router.core.health.outlier import Detector
-from router.core.host import LoadReport, Outcome
+from router.core.host import Outcome
+from router.core.load import LoadReport
 from router.core.model import AdminState, EndpointId
 from router.proxy import overview
 from router.proxy.limit_counts import add_limits

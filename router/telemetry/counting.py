@@ -7,15 +7,16 @@ object per distinct route, cluster, model, status and flag.
 
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import Final
 
 from router.telemetry.metrics import BY_NAME
 from router.telemetry.record import ExchangeRecord
 from router.telemetry.totals import Labels, Spread, Totals
 
-MAX_SERIES = 8192
+MAX_SERIES: Final = 8192
 """Label sets of one family; beyond it a new one is counted as ``other`` in every label."""
 
-OTHER = "other"
+OTHER: Final = "other"
 
 
 class Distribution:

@@ -20,7 +20,7 @@ from router.core.events import START, Connect, Reject
 from router.core.explain import Known, World, explain
 from router.core.explanation import ClientSees, Description, Explanation, OwnAnswer
 from router.core.fleet import Fleet
-from router.core.host import LoadReport
+from router.core.load import LoadReport
 from router.core.model import AdminState, LlmRequest
 from router.core.snapshot import Snapshot
 from router.proxy.describe import describe

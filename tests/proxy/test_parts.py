@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.proxy.accounting import usage
 from router.proxy.chunked import ChunkedDecoder, ChunkError, chunk
 from router.proxy.timers import NEVER, SLOTS, TICK, Timed, Wheel
+from router.proxy.usage import usage
+from router.telemetry.version import COMPILED
 
 
 class Alarm(Timed):
@@ -41,6 +42,8 @@ class Clockwork:
 
 @pytest.fixture
 async def works() -> Clockwork:
+    if COMPILED:
+        pytest.skip("a compiled class has no interpreted subclass")
     return Clockwork()
 
 

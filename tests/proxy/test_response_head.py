@@ -17,8 +17,12 @@ def forget() -> None:
     response_head._without_digits.clear()
 
 
+SEEN = ("status", "start", "length", "chunked", "content_type", "keep_alive", "retry_after")
+SEEN += ("event_stream", "tells_usage", "empty", "ready")
+
+
 def seen(head: ResponseHead) -> dict[str, object]:
-    return {name: getattr(head, name) for name in ResponseHead.__slots__}
+    return {name: getattr(head, name) for name in SEEN}
 
 
 REFUSED = {

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from router.core.host import LoadReport
+from router.core.load import LoadReport
 
 
 class DialectError(ValueError):

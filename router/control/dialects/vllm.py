@@ -8,7 +8,7 @@ parallel ranks): their requests add up, and of their cache usages the mean count
 import math
 
 from router.control.dialects.base import DialectError
-from router.core.host import LoadReport
+from router.core.load import LoadReport
 
 RUNNING = b"vllm:num_requests_running"
 WAITING = b"vllm:num_requests_waiting"

@@ -12,7 +12,7 @@ rotation is reported again after as many failures more.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from router.core.health.outlier import Detector, Outlier
 from router.core.model import EndpointId
@@ -20,11 +20,14 @@ from router.core.model import EndpointId
 Suspicion = Callable[[EndpointId, Detector], None]
 """Takes an endpoint whose failures in a row met a detector's threshold."""
 
-FIELD = 0xFFFF
-SERVER, GATEWAY, LOCAL, TRUNCATED = 0, 16, 32, 48  # shifts of the fields
-_ANSWERS = FIELD << SERVER | FIELD << GATEWAY
-_GATEWAY_STATUSES = frozenset({502, 503, 504})
-_DETECTORS = {
+FIELD: Final = 0xFFFF
+SERVER: Final = 0
+GATEWAY: Final = 16
+LOCAL: Final = 32
+TRUNCATED: Final = 48
+_ANSWERS: Final = FIELD << SERVER | FIELD << GATEWAY
+_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
+_DETECTORS: Final = {
     SERVER: Detector.CONSECUTIVE_5XX,
     GATEWAY: Detector.CONSECUTIVE_GATEWAY_FAILURE,
     LOCAL: Detector.CONSECUTIVE_LOCAL_ORIGIN_FAILURE,

@@ -1,0 +1,47 @@
+"""Compiles the data plane's hot path to C where asked: ``WARMPATH_COMPILE=1 pip install .``
+
+The modules are the same typed Python; mypyc turns them into extensions. Without the variable, or
+without a compiler, they run as they are.
+"""
+
+import os
+
+from setuptools import setup
+
+COMPILED = [
+    "router/core/director.py",
+    "router/core/exchange.py",
+    "router/core/fleet.py",
+    "router/core/health/monitor.py",
+    "router/core/host.py",
+    "router/core/retry/budget.py",
+    "router/core/transitions.py",
+    "router/proxy/accounting.py",
+    "router/proxy/downstream.py",
+    "router/proxy/headers.py",
+    "router/proxy/paths.py",
+    "router/proxy/peek.py",
+    "router/proxy/pool.py",
+    "router/proxy/relay.py",
+    "router/proxy/reply.py",
+    "router/proxy/request_id.py",
+    "router/proxy/respond.py",
+    "router/proxy/response_head.py",
+    "router/proxy/server.py",
+    "router/proxy/timers.py",
+    "router/proxy/upstream.py",
+    "router/telemetry/counting.py",
+]
+
+extensions = []
+requires = []
+if os.environ.get("WARMPATH_COMPILE") == "1":
+    requires = ["mypy==2.4.1"]
+    try:
+        from mypyc.build import mypycify
+    except ImportError:  # the build front end is only asking what to install for the build
+        pass
+    else:
+        extensions = mypycify(COMPILED, opt_level="3")
+
+setup(ext_modules=extensions, setup_requires=requires)
