@@ -124,7 +124,7 @@ def _from_ends(body: bytes, ending: bytes, size: int) -> Peek | None:
         return None
     try:
         return _from_scan(body, found, len(body) == size)
-    except (OutOfReach, scan.TooDense):
+    except (scan.OutOfReach, scan.TooDense):
         return None
 
 
@@ -181,7 +181,7 @@ def front(body: bytes, kind: Body, head: RequestHead) -> Peek | None:
     try:
         found = scan.front(body)
         return None if found.model is None else _from_scan(body, found, False)
-    except (msgspec.DecodeError, OutOfReach, scan.TooDense):
+    except (msgspec.DecodeError, scan.OutOfReach, scan.TooDense):
         return None  # not JSON, or only to be known when all of it is there
 
 
@@ -205,14 +205,10 @@ def _from_scan(body: bytes, found: scan.Found, whole: bool) -> Peek:
     return from_fields(found.model, found.fields, _digest(found.model, parts) if parts else None)
 
 
-class OutOfReach(Exception):
-    """The hash needs bytes that are not among the first ones."""
-
-
 def _window(body: bytes, start: int, size: int, whole: bool) -> bytes:
     """The value at ``start``, at most ``size`` bytes of it."""
     if not whole and start + size > len(body):
-        raise OutOfReach
+        raise scan.OutOfReach
     stop = scan.skip_value(body, start, min(len(body), start + size))
     return body[start : start + size if stop is None else stop]
 
@@ -263,7 +259,7 @@ def _first_items(body: bytes, start: int, whole: bool) -> list[bytes]:
         if len(first) == WINDOW:
             end = scan.skip_value(body, position, min(len(body), position + MAX_MESSAGE))
             if end is None and not whole:
-                raise OutOfReach
+                raise scan.OutOfReach
             if end is None:
                 break
             stop = end

@@ -42,6 +42,10 @@ MAX_QUOTES: Final = 256
 """Escaped quotes passed in one string at 0.2 us each; decoding all of it is quicker than more."""
 
 
+class OutOfReach(Exception):
+    """The hash needs bytes that are not among the first ones."""
+
+
 class TooDense(Exception):
     """A string has so many escaped quotes that looking is dearer than decoding."""
 
