@@ -22,12 +22,14 @@ class SnapshotUpdate(Message, frozen=True, kw_only=True):
     """A validated configuration. ``slots``: board rows by endpoint id and by cluster name.
 
     ``revision`` counts the changes of discovered endpoints since the generation came in force.
+    ``explain_to``: SHA-256 of the tokens whose holders may have decisions told in answers.
     """
 
     generation: int
     revision: int = 0
     config: bytes
     slots: dict[str, int]
+    explain_to: tuple[bytes, ...] = ()
 
 
 class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):

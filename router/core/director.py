@@ -273,14 +273,15 @@ class Director:
         if now >= self.fleet.strain.due:
             self.fleet.pass_time(now)
         hosts = traffic.hosts.usable()
-        if exchange.trace is not NO_TRACE:
-            traffic.hosts.explain(exchange.trace)
         request = exchange.request
         balancer, label = traffic.balancer, ""
         if traffic.hosts.layered:
             group = traffic.group(request, self.rng)
             hosts, label = group.hosts, group.label
             balancer = traffic.balancer_of(group, self.rng, self.fleet)
+        if exchange.trace is not NO_TRACE:
+            traffic.hosts.explain(exchange.trace)
+            exchange.trace.chosen_from(hosts)
         if not hosts:
             return None
         assert exchange.route is not None

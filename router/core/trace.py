@@ -4,6 +4,7 @@ The director and the balancers report to a trace as they go. Nobody asked is the
 the default is a null object whose calls do nothing; ``explain`` passes a recording one.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from router.core.host import HostState
@@ -14,6 +15,7 @@ class DecisionTrace(Protocol):
     def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None: ...
     def route_matched(self, route: Route) -> None: ...
     def host_removed(self, host: HostState, reason: str) -> None: ...
+    def chosen_from(self, hosts: Sequence[HostState]) -> None: ...
     def picked(self, host: HostState, reason: str, attempt: int) -> None: ...
     def not_retried(self, reason: str) -> None: ...
 
@@ -32,6 +34,9 @@ class NoTrace:
     def host_removed(self, host: HostState, reason: str) -> None:
         return None
 
+    def chosen_from(self, hosts: Sequence[HostState]) -> None:
+        return None
+
     def picked(self, host: HostState, reason: str, attempt: int) -> None:
         return None
 
@@ -45,6 +50,7 @@ class RecordingTrace:
     Attributes:
         routes: (route name, conditions that failed; empty for the one that matched).
         removed: (endpoint id, reason).
+        candidates: (endpoint id, attempts in flight there) of the last pick.
         picks: (attempt from 1, endpoint id, reason).
         refusals: why a failure that is worth a retry was not followed by one.
     """
@@ -54,6 +60,7 @@ class RecordingTrace:
     def __init__(self) -> None:
         self.routes: list[tuple[str, tuple[str, ...]]] = []
         self.removed: list[tuple[str, str]] = []
+        self.candidates: list[tuple[str, int]] = []
         self.picks: list[tuple[int, str, str]] = []
         self.refusals: list[str] = []
 
@@ -65,6 +72,9 @@ class RecordingTrace:
 
     def host_removed(self, host: HostState, reason: str) -> None:
         self.removed.append((host.id, reason))
+
+    def chosen_from(self, hosts: Sequence[HostState]) -> None:
+        self.candidates = [(host.id, host.active) for host in hosts]
 
     def picked(self, host: HostState, reason: str, attempt: int) -> None:
         self.picks.append((attempt, host.id, reason))

@@ -92,6 +92,7 @@ class HeadShape:
     Attributes:
         target: origin-form, with the query, as sent.
         path: the target without its query.
+        question: value of x-warmpath-explain; empty if there is none.
         fields: (lower-case name, value) in order, without ``x-warmpath-*`` and ``x-gateway-*``.
         lines: raw lines that are passed on, without CRLF; no framing among them.
         length: Content-Length of the head that was read, None if there was none.
@@ -117,6 +118,7 @@ class HeadShape:
         "method",
         "middle",
         "path",
+        "question",
         "request_id",
         "target",
         "verb",
@@ -136,7 +138,7 @@ class HeadShape:
         self.length: int | None = None
         self.chunked = False
         self.expect = False
-        self.request_id = b""
+        self.request_id = self.question = b""
         self.forwarded_for = b""
         self.forwarded_proto = False
         self.listed: list[bytes] | None = None
@@ -395,6 +397,8 @@ def _parse(raw: bytes, max_headers: int) -> HeadShape:
         elif kind is _CONNECTION_KIND:
             shape.connection(field[1])
         elif kind is _OURS_KIND:
+            if field[0] == b"x-warmpath-explain":
+                shape.question = field[1]
             continue
         else:
             shape.seldom(kind, field[1], line)

@@ -10,6 +10,7 @@ from typing import Final
 
 from router.core import errors, events
 from router.core.events import Stage
+from router.core.trace import NO_TRACE
 from router.proxy import fault, peek, respond
 from router.proxy.accounting import record_of
 from router.proxy.carried import Carried
@@ -98,7 +99,8 @@ class Relay(Carried):
     def _route(self, seen: Peek, now: float) -> None:
         server = self._server
         request = peek.described(self.head, seen, self.downstream.peer, self.bytes_in)
-        self.exchange = exchange = server.director.begin(request, now)
+        trace = server.trace(self.head) if self.head.shape.question else NO_TRACE
+        self.exchange = exchange = server.director.begin(request, now, trace)
         server.relays[exchange.serial] = self
         if exchange.route is not None and exchange.route.timeouts.total:
             self.total_deadline = self.arrived + exchange.route.timeouts.total
@@ -221,9 +223,9 @@ class Relay(Carried):
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
         self._let_go()
-        extra = decision(exchange) if self._server.limits.expose_decision else []
-        if exchange.standing is not None:
-            extra += exchange.standing.headers()
+        exposed = self._server.limits.expose_decision
+        told = exposed or exchange.standing is not None or exchange.trace is not NO_TRACE
+        extra = decision(exchange, exposed) if told else []
         self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
         self.closes = not reply.keep_alive
         idle = exchange.route.silence_limit
@@ -306,7 +308,8 @@ class Relay(Carried):
     def _answer(self, error: errors.RouterError) -> None:
         """The exchange was refused before a response head was sent."""
         self.closes = not self.downstream.may_keep_alive(self)
-        self.downstream.transport.write(respond.error_answer(error, self.head, close=self.closes))
+        answer = respond.error_answer(error, self.head, self.exchange, close=self.closes)
+        self.downstream.transport.write(answer)
 
     def refuse(self, error: errors.RouterError) -> None:
         """What the client sends cannot be taken: answer, whatever has become of the exchange."""
@@ -352,9 +355,8 @@ class Relay(Carried):
     # --- time and back-pressure ---------------------------------------------------------------
 
     def _arm(self, stage: Stage, timeout: float, now: float) -> None:
-        self._stage = stage
+        downstream, self._stage = self.downstream, stage
         deadline = min(now + timeout if timeout else NEVER, self.total_deadline)
-        downstream = self.downstream
         downstream.deadline = deadline
         if deadline < downstream.due:
             self._server.wheel.set(downstream, deadline)

@@ -7,8 +7,9 @@ HTTP/1.0 chunks are taken apart, and the end of the connection is the end of the
 from collections import deque
 from typing import TYPE_CHECKING
 
-from router.core import errors
+from router.core import errors, told
 from router.core.exchange import Exchange
+from router.core.trace import NO_TRACE
 from router.proxy import respond, truncation
 from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
 from router.proxy.headers import RequestHead
@@ -107,14 +108,25 @@ class Reply:
         return f"<Reply {self._response.status} verbatim={self.verbatim} keep={self.keep_alive}>"
 
 
-def decision(exchange: Exchange) -> list[bytes]:
-    """Header lines that say who serves the request, and why."""
-    assert exchange.lease is not None
-    address = exchange.lease.host.endpoint.address
-    return [
-        b"x-warmpath-endpoint: " + address.encode("ascii", "replace"),
-        b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"),
-    ]
+def decision(exchange: Exchange, exposed: bool) -> list[bytes]:
+    """Header lines that say what the router decided.
+
+    Args:
+        exposed: also who serves the request, and why, for everybody.
+    """
+    lines: list[bytes] = []
+    if exposed:
+        assert exchange.lease is not None
+        address = exchange.lease.host.endpoint.address
+        lines += [
+            b"x-warmpath-endpoint: " + address.encode("ascii", "replace"),
+            b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"),
+        ]
+    if exchange.standing is not None:
+        lines += exchange.standing.headers()
+    if exchange.trace is not NO_TRACE:
+        lines.append(told.line(exchange))
+    return lines
 
 
 def bodiless(request: RequestHead, response: ResponseHead) -> bool:

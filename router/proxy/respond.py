@@ -6,7 +6,9 @@ from typing import Final
 
 import msgspec
 
-from router.core import errors
+from router.core import errors, told
+from router.core.exchange import Exchange
+from router.core.trace import NO_TRACE
 from router.proxy.headers import RequestHead
 
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -57,16 +59,25 @@ def answer(
     )
 
 
-def error_answer(error: errors.RouterError, request: RequestHead | None, *, close: bool) -> bytes:
+def error_answer(
+    error: errors.RouterError,
+    request: RequestHead | None,
+    exchange: Exchange | None = None,
+    *,
+    close: bool,
+) -> bytes:
     """The response that tells a client of ``error``, with Retry-After and Allow where due.
 
     Args:
         request: whose answer it is; None if no head could be read.
+        exchange: what became of it; None if it never got so far.
         close: the connection ends after it.
     """
     extra = b""
+    if exchange is not None and exchange.trace is not NO_TRACE:
+        extra = told.line(exchange) + b"\r\n"
     if error.retry_after is not None or error.status == 503:
-        extra = b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 0))
+        extra += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after or 0))
     for line in error.headers:
         extra += line + b"\r\n"
     if isinstance(error, errors.MethodNotAllowed):

@@ -14,8 +14,10 @@ from router.core import errors, events
 from router.core.director import Director
 from router.core.listener import ListenerLimits
 from router.core.model import EndpointId
+from router.core.trace import NO_TRACE, DecisionTrace
 from router.proxy import model_list
 from router.proxy.downstream import Downstream
+from router.proxy.explainer import Explainer
 from router.proxy.headers import RequestHead
 from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
@@ -41,6 +43,7 @@ class ProxyServer:
         draining: answers close their connections, and /health fails.
         buffered: request bytes held for all clients.
         relays: exchanges under way by serial.
+        explainer: knows who may have decisions told in answers; None: nobody.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ProxyServer:
         self.wall = wall
         self.draining = False
         self.buffered = 0
+        self.explainer: Explainer | None = None
         self.connections: set[Downstream] = set()
         self.relays: dict[int, Relay] = {}
         director.limiter.meter = RelayMeter(self.relays)
@@ -191,6 +195,10 @@ class ProxyServer:
         if not self.connections:
             self._empty.set()
         self.recorder.connection_closed()
+
+    def trace(self, head: RequestHead) -> DecisionTrace:
+        """For a request that asks to have its decision told."""
+        return NO_TRACE if self.explainer is None else self.explainer.trace(head.shape.question)
 
     def pool(self, endpoint: EndpointId) -> Pool:
         pool = self._pools.get(endpoint)

@@ -51,6 +51,7 @@ from router.core.host import Outcome
 from router.core.load import LoadReport
 from router.core.model import AdminState, EndpointId
 from router.proxy import overview
+from router.proxy.explainer import Explainer
 from router.proxy.limit_counts import add_limits
 from router.proxy.server import ProxyServer
 from router.proxy.shared_limits import SharedLimits, follow
@@ -188,6 +189,7 @@ class Worker:
         else:
             self._shared = follow(config.redis, self._shared, self._server)
             self._channel.send(Ack(generation=message.generation, revision=message.revision))
+        self._server.explainer = Explainer(message.explain_to) if message.explain_to else None
 
     def _know_models(self) -> None:
         if self._director is not None:

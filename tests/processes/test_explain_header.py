@@ -1,0 +1,27 @@
+"""``x-warmpath-explain`` of a whole router: workers know the admin token without having it."""
+
+import json
+
+from tests.processes.router_process import configuration, emulator, serving
+
+TOKEN = "the admin token"
+
+
+async def test_the_admin_token_opens_the_decision(tmp_path):
+    text = configuration("ENGINE").replace(
+        'admin: {address: "127.0.0.1:0"}', f'admin: {{address: "127.0.0.1:0", token: "{TOKEN}"}}'
+    )
+    async with (
+        emulator("a") as a,
+        serving(tmp_path, text.replace("ENGINE", a.address)) as router,
+    ):
+        url = f"{router.api}/v1/chat/completions"
+        body = {"model": "emulated", "messages": [{"role": "user", "content": "hello"}]}
+        for given, wanted in ((TOKEN, True), ("another", False)):
+            headers = {"x-warmpath-explain": given}
+            async with router.session.post(url, json=body, headers=headers) as answer:
+                assert answer.status == 200
+                assert ("x-warmpath-explain" in answer.headers) is wanted
+                if wanted:
+                    decision = json.loads(answer.headers["x-warmpath-explain"])
+                    assert decision["picks"][0][1] == f"demo/{a.address}"
