@@ -8,9 +8,9 @@ TOKEN = "the admin token"
 
 
 async def test_the_admin_token_opens_the_decision(tmp_path):
-    text = configuration("ENGINE").replace(
-        'admin: {address: "127.0.0.1:0"}', f'admin: {{address: "127.0.0.1:0", token: "{TOKEN}"}}'
-    )
+    (tmp_path / "token").write_text(TOKEN)
+    admin = f'admin: {{address: "127.0.0.1:0", token: "file:{tmp_path}/token"}}'
+    text = configuration("ENGINE").replace('admin: {address: "127.0.0.1:0"}', admin)
     async with (
         emulator("a") as a,
         serving(tmp_path, text.replace("ENGINE", a.address)) as router,

@@ -1,4 +1,4 @@
-"""``x-warmpath-explain``: who gets the decision told, what it says, and that engines never see it."""
+"""``x-warmpath-explain``: who gets the decision told, what it says, and what engines see."""
 
 import json
 from typing import Any
