@@ -274,6 +274,28 @@ ROUTER = (
         "Questions to Redis, and those that redis.on_failure had to answer.",
         width=12,
     ),
+    Panel(
+        "Not let in",
+        "reqps",
+        {"{{listener}} {{reason}}": rate("warmpath_denied_total", "listener, reason", "")},
+        "Connections (address, handshake) and requests without a good credential.",
+    ),
+    Panel(
+        "Requests by tenant",
+        "reqps",
+        {"{{tenant}} {{code}}": rate("warmpath_tenant_requests_total", "tenant, code", "")},
+    ),
+    Panel(
+        "Age of token issuers' keys",
+        "s",
+        {"{{issuer}}": "max by (issuer) (warmpath_issuer_keys_age_seconds)"},
+        "Grows while an issuer's keys cannot be fetched; the last good ones stay in use.",
+    ),
+    Panel(
+        "Fetches of token issuers' keys",
+        "reqps",
+        {"{{issuer}} {{result}}": rate("warmpath_issuer_fetches_total", "issuer, result", "")},
+    ),
     Panel("Generation in force", "short", {"{{instance}}": "warmpath_config_generation"}),
     Panel(
         "Reloads",

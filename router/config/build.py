@@ -2,7 +2,8 @@
 
 from urllib.parse import urlsplit
 
-from router.config import outlier
+from router.config import access, outlier
+from router.config.build_listeners import build_listener
 from router.config.build_matches import Terms
 from router.config.build_routes import build_route
 from router.config.clusters import ClusterSpec, EndpointSpec
@@ -14,7 +15,7 @@ from router.config.schema import Admin, Config, Limits
 from router.config.units import Address
 from router.core.admission.limiter import SharedStore
 from router.core.balancers.prefix_hash import PrefixHash
-from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape
+from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape, UpstreamTls
 from router.core.health.strain import BackPressure
 from router.core.listener import ListenerLimits
 from router.core.model import Endpoint, EndpointId
@@ -47,6 +48,9 @@ def build(config: Config, generation: int) -> Snapshot:
         limits=_limits(config.limits),
         estimates=config.token_estimates.build(),
         shared_store=SharedStore() if config.redis is None else config.redis.build(),
+        listeners=tuple(build_listener(spec, config) for spec in config.listeners),
+        access=access.build_access(config.tenants, config.auth),
+        issuers=access.build_issuers(config.auth),
     )
 
 
@@ -146,6 +150,8 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
             minimum=float(spec.back_pressure.min),
             maximum=float(spec.back_pressure.max),
         ),
+        tls=None if spec.tls is None else UpstreamTls(server_name=spec.tls.server_name),
+        credential=None if spec.auth is None else spec.auth.line(),
     )
 
 

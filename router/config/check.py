@@ -134,6 +134,8 @@ class _Walk:
         shorthand = getattr(struct, "shorthand", None)
         if shorthand is not None and isinstance(value, str | int | float):
             value = {shorthand: value}
+            if path in self.expanded:
+                self.expanded |= {(*path, shorthand)}
         if not isinstance(value, dict):
             self.fault(path, f"expected a mapping of fields, got {_describe(value)}")
             return None
@@ -189,6 +191,8 @@ class _Walk:
     def _list(self, item: Any, metas: tuple[msgspec.Meta, ...], value: Any, path: Path) -> Any:
         if takes_single(metas) and not isinstance(value, list) and value is not None:
             value = _parts(value) if takes_commas(metas) else [value]
+            if path in self.expanded:
+                self.expanded |= {(*path, index) for index in range(len(value))}
         if not isinstance(value, list):
             self.fault(path, f"expected a list, got {_describe(value)}")
             return None

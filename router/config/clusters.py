@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 import msgspec
 
+from router.config.access import UpstreamAuth
 from router.config.discovery import SPECS, DiscoverySpec
 from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
 from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
+from router.config.tls import UpstreamTls
 from router.config.units import Address, Interval, Percent
 from router.core.balancers import REGISTRY
 from router.core.balancers.base import BalancerSpec
@@ -134,7 +136,7 @@ class BackPressure(Section, frozen=True, kw_only=True):
 class ClusterSpec(Section, frozen=True, kw_only=True):
     """Endpoints that serve the same models, and how to choose among them."""
 
-    planned: ClassVar[tuple[str, ...]] = ("limits", "tls")
+    planned: ClassVar[tuple[str, ...]] = ("limits",)
 
     name: Annotated[Name, doc("Unique among clusters.")]
     endpoints: Annotated[
@@ -162,3 +164,8 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     back_pressure: BackPressure | None = BackPressure()
     localities: Localities | None = None
+    tls: Annotated[UpstreamTls | None, doc("off: the engines are spoken to in the clear.")] = None
+    auth: Annotated[
+        UpstreamAuth | None,
+        doc("off: clients' credentials are passed on, unless there are tenants."),
+    ] = None

@@ -5,12 +5,14 @@ compile. Works on ``Config`` alone, so that a configuration from anywhere can be
 import ipaddress
 from collections.abc import Iterator, Sequence
 
+from router.config.access_references import access_problems, admin_problems
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import Path, Problem
 from router.config.limits import redis_problems
 from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
 from router.config.schema import Config
+from router.config.tls_files import tls_problems
 from router.config.units import Address
 
 MAX_ENDPOINTS = 65_000
@@ -19,13 +21,19 @@ MAX_ENDPOINTS = 65_000
 
 def problems(config: Config) -> list[Problem]:
     """Everything that keeps this configuration from being used."""
-    own = snapshot_problems(config)
-    return [*_addresses(config), *_sources(config), *redis_problems(config.redis), *own]
+    return [
+        *_addresses(config),
+        *_sources(config),
+        *redis_problems(config.redis),
+        *admin_problems(config),
+        *tls_problems(config),
+        *snapshot_problems(config),
+    ]
 
 
 def snapshot_problems(config: Config) -> list[Problem]:
     """The part that concerns workers: what keeps the snapshot from being built."""
-    return [*_clusters(config), *route_problems(config)]
+    return [*_clusters(config), *route_problems(config), *access_problems(config)]
 
 
 def loopback(address: Address) -> bool:
@@ -49,11 +57,11 @@ def _addresses(config: Config) -> Iterator[Problem]:
     ]
     if config.admin is not None:
         places.append((("admin", "address"), config.admin.address))
-        if config.admin.token is None and not loopback(config.admin.address):
+        if not config.admin.guarded and not loopback(config.admin.address):
             yield Problem(
                 ("admin", "address"),
                 f"the admin API on {config.admin.address} can be reached from elsewhere: "
-                "it needs a token (admin.token)",
+                "it needs a token (admin.token), or client certificates (admin.tls.client_ca)",
             )
     if config.metrics is not None:
         places.append((("metrics", "address"), config.metrics.address))

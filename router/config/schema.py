@@ -2,19 +2,21 @@
 JSON Schema and the reference are generated from this file.
 
 A value of these types is resolved: variables replaced, secrets read, quantities parsed. It
-travels to the workers as MessagePack (without the admin token, which they have no use for).
+travels to the workers as MessagePack (without what they have no use for: see ``encode``).
 """
 
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from router.config.access import Auth, AuthMode, Network, TenantSpec, hashed
 from router.config.clusters import ClusterSpec
 from router.config.limits import RedisSpec, TokenEstimatesSpec
 from router.config.locality import LocalitySpec
 from router.config.matches import SizeSpec
 from router.config.routes import RouteSpec
 from router.config.section import Name, Section, Text, doc
+from router.config.tls import ServerTls
 from router.config.units import (
     QUANTITIES,
     Address,
@@ -31,10 +33,36 @@ from router.config.units import (
 class Listener(Section, frozen=True, kw_only=True):
     """An address on which clients are served."""
 
-    planned: ClassVar[tuple[str, ...]] = ("tls",)
-
     name: Annotated[Name, doc("Unique among listeners.")] = "api"
     address: Annotated[Address, doc("Where to listen.")]
+    tls: Annotated[ServerTls | None, doc("off: in the clear.")] = None
+    auth: Annotated[AuthMode | None, doc("For this listener, in the place of auth.mode.")] = None
+    allow: Annotated[
+        tuple[Network, ...],
+        doc("Networks (CIDR) that may connect; empty: all.", single=True, max_length=1000),
+    ] = ()
+    deny: Annotated[
+        tuple[Network, ...],
+        doc("Networks that may not, whatever `allow` says.", single=True, max_length=1000),
+    ] = ()
+    trusted_hops: Annotated[
+        int,
+        doc(
+            "Proxies of yours in front: the client's address is that many entries from the end of "
+            "X-Forwarded-For, as with Envoy's xff_num_trusted_hops.",
+            ge=0,
+            le=32,
+        ),
+    ] = 0
+    trusted_proxies: Annotated[
+        tuple[Network, ...],
+        doc(
+            "Networks of your proxies, instead of their number: the client's address is the last "
+            "entry of X-Forwarded-For that is in none of them.",
+            single=True,
+            max_length=1000,
+        ),
+    ] = ()
 
 
 class ClientTimeouts(Section, frozen=True, kw_only=True):
@@ -75,17 +103,52 @@ class Limits(Section, frozen=True, kw_only=True):
     ] = False
 
 
+class AdminToken(Section, frozen=True, kw_only=True):
+    """Somebody who may use the admin API."""
+
+    name: Annotated[Name, doc("Appears in the log of what was changed.")]
+    role: Annotated[
+        Literal["read", "operate"], doc("`read`: look at everything and change nothing.")
+    ] = "read"
+    token: Annotated[Secret, doc("Bearer token; file:/path or ${ENV}.")]
+
+
 class Admin(Section, frozen=True, kw_only=True):
     """The admin API, the web page and /metrics."""
 
-    planned: ClassVar[tuple[str, ...]] = ("tls",)
-
-    address: Annotated[Address, doc("Any bind but loopback needs a token.")] = Address(
-        "127.0.0.1:9901"
+    address: Annotated[Address, doc("Any bind but loopback needs a token or tls.client_ca.")] = (
+        Address("127.0.0.1:9901")
     )
     token: Annotated[
-        Secret | None, doc("Bearer token that every call must carry; file:/path or ${ENV}.")
+        Secret | None,
+        doc("Bearer token that every call must carry, with the role `operate`; file: or ${ENV}."),
     ] = None
+    tokens: Annotated[
+        tuple[AdminToken, ...], doc("Further tokens, each with its role.", max_length=100)
+    ] = ()
+    tls: Annotated[
+        ServerTls | None,
+        doc("off: in the clear. A required client certificate alone gives the role `operate`."),
+    ] = None
+    allow: Annotated[
+        tuple[Network, ...],
+        doc("Networks (CIDR) that may call; empty: all.", single=True, max_length=1000),
+    ] = ()
+    deny: Annotated[
+        tuple[Network, ...],
+        doc("Networks that may not, whatever `allow` says.", single=True, max_length=1000),
+    ] = ()
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a caller has to show something."""
+        return self.token is not None or bool(self.tokens) or self.by_certificate
+
+    @property
+    def by_certificate(self) -> bool:
+        """Whether nobody gets in without a certificate."""
+        tls = self.tls
+        return tls is not None and tls.client_ca is not None and tls.require_client_cert
 
 
 class Metrics(Section, frozen=True, kw_only=True):
@@ -115,7 +178,7 @@ class AccessLog(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """A router's whole configuration."""
 
-    planned: ClassVar[tuple[str, ...]] = ("tenants", "telemetry", "tls")
+    planned: ClassVar[tuple[str, ...]] = ("telemetry",)
 
     version: Annotated[Literal[1], doc("Version of this format.")]
     workers: Annotated[
@@ -137,6 +200,8 @@ class Config(Section, frozen=True, kw_only=True):
         dict[Name, SizeSpec],
         doc("Classes of requests for routes' `size`, in order: the first that fits counts."),
     ] = msgspec.field(default_factory=dict)
+    auth: Auth = Auth()
+    tenants: Annotated[tuple[TenantSpec, ...], doc("Who uses the models.", max_length=10_000)] = ()
     clusters: Annotated[tuple[ClusterSpec, ...], doc("At least one.", min_length=1)]
     routes: Annotated[
         tuple[RouteSpec, ...], doc("At least one, in order of precedence.", min_length=1)
@@ -152,6 +217,10 @@ PLANNED_BALANCERS = (
 """Named by the design; refused as not supported, not as a slip of the pen."""
 
 
+SHOWN_DIGITS = 12
+"""Of a key's digest: enough to tell keys apart, too few to try guesses at a weak one."""
+
+
 # --- on the wire to workers -----------------------------------------------------------------
 
 
@@ -162,7 +231,7 @@ def _to_wire(value: Any) -> Any:
         return int(value)
     if isinstance(value, Duration | Percent):
         return float(value)
-    if isinstance(value, Secret):
+    if isinstance(value, Secret):  # those that are left are the workers' business, see ``encode``
         return value.reveal()
     raise TypeError(f"{type(value).__name__} does not travel to workers")
 
@@ -174,10 +243,15 @@ def _from_wire(kind: type, value: Any) -> Any:
 
 
 def encode(config: Config) -> bytes:
-    """For workers, as MessagePack; the admin token stays behind."""
-    if config.admin is not None:
-        admin = msgspec.structs.replace(config.admin, token=None)
-        config = msgspec.structs.replace(config, admin=admin)
+    """For workers, as MessagePack; admin tokens and tenants' keys stay behind.
+
+    The credentials that engines want go along: workers send them.
+    """
+    admin = config.admin
+    if admin is not None:
+        admin = msgspec.structs.replace(admin, token=None, tokens=())
+    tenants = tuple(hashed(tenant) for tenant in config.tenants)
+    config = msgspec.structs.replace(config, admin=admin, tenants=tenants)
     return msgspec.msgpack.encode(config, enc_hook=_to_wire)
 
 
@@ -192,7 +266,11 @@ def _to_text(value: Any) -> Any:
 
 def redacted(config: Config) -> dict[str, Any]:
     """Plain data for people: quantities with their units, every default, no secret."""
-    plain: dict[str, Any] = redacted_value(config)
+    tenants = tuple(hashed(tenant) for tenant in config.tenants)
+    plain: dict[str, Any] = redacted_value(msgspec.structs.replace(config, tenants=tenants))
+    for tenant in plain["tenants"]:
+        for key in tenant["keys"]:
+            key["sha256"] = key["sha256"][:SHOWN_DIGITS] + "..."
     return plain
 
 

@@ -9,13 +9,30 @@ few engines that hang would make all others look down.
 """
 
 import asyncio
+import ssl
+from collections.abc import Mapping
 
 import aiohttp
+import msgspec
 
+from router.config.tls_material import client_context
+from router.control.messages import Material
 from router.core.model import Endpoint
+from router.core.snapshot import Snapshot
 
 MAX_BODY = 8 * 1024 * 1024
 MAX_CONNECTIONS = 256
+
+
+class _Target(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engines of one cluster are spoken to."""
+
+    context: ssl.SSLContext | None = None
+    server_name: str | None = None
+    headers: Mapping[str, str] = {}
+
+
+_IN_THE_CLEAR = _Target()
 
 
 class EngineUnreachable(Exception):
@@ -28,6 +45,29 @@ class EngineClient:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._turn = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._targets: dict[str, _Target] = {}
+        self._material = Material()
+
+    def follow(self, snapshot: Snapshot, material: Material) -> None:
+        """Speak to the engines as this configuration says.
+
+        Args:
+            material: known to be usable.
+        """
+        before, self._material = self._material, material
+        targets: dict[str, _Target] = {}
+        for name, cluster in snapshot.clusters.items():
+            pem = material.clusters.get(name)
+            known = self._targets.get(name, _IN_THE_CLEAR)
+            # A bundle of authorities takes tens of milliseconds to parse.
+            same = pem == before.clusters.get(name)
+            context = None if pem is None else known.context if same else client_context(pem)
+            targets[name] = _Target(
+                context=context,
+                server_name=None if cluster.tls is None else cluster.tls.server_name,
+                headers=_header(cluster.credential),
+            )
+        self._targets = targets
 
     async def __aenter__(self) -> "EngineClient":
         self._session = aiohttp.ClientSession(
@@ -54,12 +94,20 @@ class EngineClient:
             EngineUnreachable: no connection, no answer in time, or more than 8 MiB of it.
         """
         assert self._session is not None, "used outside of its context"
-        url = f"http://{endpoint.address}{path}"
+        target = self._targets.get(endpoint.cluster, _IN_THE_CLEAR)
+        url = f"{'http' if target.context is None else 'https'}://{endpoint.address}{path}"
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with (
                 self._turn,
-                self._session.get(url, timeout=limit, allow_redirects=False) as response,
+                self._session.get(
+                    url,
+                    timeout=limit,
+                    allow_redirects=False,
+                    headers=target.headers,
+                    ssl=True if target.context is None else target.context,
+                    server_hostname=target.server_name,
+                ) as response,
             ):
                 body = await _bounded(response) if want_body else b""
                 return response.status, body
@@ -67,6 +115,13 @@ class EngineClient:
             raise EngineUnreachable(f"no answer within {timeout:g}s") from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise EngineUnreachable(str(error) or type(error).__name__) from None
+
+
+def _header(line: bytes | None) -> dict[str, str]:
+    if line is None:
+        return {}
+    name, _, value = line.decode("ascii").partition(": ")
+    return {name: value}
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

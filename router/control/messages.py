@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from router.config.tls_material import ServerPem, UpstreamPem
 from router.telemetry.totals import Totals
 
 
@@ -16,6 +17,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 # --- to a worker ----------------------------------------------------------------------------
+
+
+class Material(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates and keys: of the listeners in their order, towards engines by cluster."""
+
+    listeners: tuple[ServerPem | None, ...] = ()
+    clusters: dict[str, UpstreamPem] = {}
 
 
 class SnapshotUpdate(Message, frozen=True, kw_only=True):
@@ -30,6 +38,7 @@ class SnapshotUpdate(Message, frozen=True, kw_only=True):
     config: bytes
     slots: dict[str, int]
     explain_to: tuple[bytes, ...] = ()
+    material: Material = Material()
 
 
 class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +67,12 @@ class Models(Message, frozen=True, kw_only=True):
 
     body: bytes
     names: tuple[str, ...] = ()
+
+
+class KeySets(Message, frozen=True, kw_only=True):
+    """The JWK sets of token issuers, as fetched, by issuer."""
+
+    sets: dict[str, bytes]
 
 
 class Announce(Message, frozen=True, kw_only=True):
@@ -151,6 +166,7 @@ ToWorker = (
     SnapshotUpdate
     | HostStates
     | Models
+    | KeySets
     | Announce
     | Drain
     | AbortAll

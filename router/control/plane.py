@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -22,8 +21,10 @@ from router.control.discovery.discoverer import Discoverer
 from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
 from router.control.gauges import add_discovery, add_endpoint_gauges
+from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
-from router.control.messages import CancelAt, SnapshotUpdate
+from router.control.material import MaterialWatch, read_material, token_digests
+from router.control.messages import CancelAt, Material, SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.outliers import OutlierWatch
 from router.control.priorities import add_priorities
@@ -115,6 +116,10 @@ class ControlPlane:
         self.discoverer = Discoverer(self._members_changed, tell=self.journal.add)
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
+        self.discoverer = Discoverer(self._members_changed)
+        self.certificates = MaterialWatch(lambda: self.store.config, self._certificates_changed)
+        self.issuers = IssuerKeys(self.supervisor.set_key_sets)
+        self._material = Material()
         self.metrics = MetricsPage(self.totals)
         self._served: Config | None = None
         self._revision = 0
@@ -133,13 +138,16 @@ class ControlPlane:
         await self.client.__aenter__()
         await self.discoverer.prepare(self.store.config, self._endpoints_of)
         resolved, snapshot = self._resolved(self.store.config, self.store.snapshot)
-        update = self._update(resolved, snapshot, 0)
+        self.certificates.mark()
+        update = self._update(resolved, snapshot, 0, read_material(self.store.config))
         self.store.snapshot = snapshot
+        self._material = update.material
         self._served = resolved
         self.roster.reconcile(snapshot.endpoints())
         self.roster.subscribe(self.supervisor.hosts_changed)
         self._looking = asyncio.create_task(self._look_around())
         self._follow(snapshot)
+        self.certificates.start()
         await self.supervisor.start(update)
 
     async def reload(self) -> Reloaded:
@@ -154,7 +162,9 @@ class ControlPlane:
                 proposal = await asyncio.to_thread(self.store.propose)
                 await self.discoverer.prepare(proposal.config, self._endpoints_of)
                 resolved, snapshot = self._resolved(proposal.config, proposal.snapshot)
-                update = self._update(resolved, snapshot, 0)
+                self.certificates.mark()
+                material = await asyncio.to_thread(read_material, proposal.config)
+                update = self._update(resolved, snapshot, 0, material)
             except BaseException as error:
                 self._reloads["refused"] += 1
                 self.journal.add("reload", accepted=False, error=str(error))
@@ -187,11 +197,18 @@ class ControlPlane:
             resolved, snapshot = self._resolved(store.config, store.snapshot)
             if resolved == self._served:
                 return
-            update = self._update(resolved, snapshot, self._revision + 1)
+            update = self._update(resolved, snapshot, self._revision + 1, self._material)
         except (ConfigError, BoardFull) as error:
             self._log.error("the discovered endpoints cannot be used", error=str(error))
             return
         self._bring(resolved, snapshot, update)
+
+    def _certificates_changed(self, material: Material) -> None:
+        """Bring renewed certificates in force, also as a revision of the present generation."""
+        if material != self._material and self._served is not None:
+            snapshot = self.store.snapshot
+            update = self._update(self._served, snapshot, self._revision + 1, material)
+            self._bring(self._served, snapshot, update)
 
     def _endpoints_of(self, cluster: str) -> tuple[EndpointSpec, ...]:
         """What serves a cluster at present."""
@@ -203,14 +220,17 @@ class ControlPlane:
         resolved = self.discoverer.resolve(config)
         return resolved, built if resolved is config else checked(resolved, built.generation)
 
-    def _update(self, resolved: Config, snapshot: Snapshot, revision: int) -> SnapshotUpdate:
+    def _update(
+        self, resolved: Config, snapshot: Snapshot, revision: int, material: Material
+    ) -> SnapshotUpdate:
         keys = [*snapshot.clusters, *(endpoint.id for endpoint in snapshot.endpoints())]
         return SnapshotUpdate(
             generation=snapshot.generation,
             revision=revision,
             config=encode(resolved),
             slots=self.slots.assign(keys),
-            explain_to=_token_digests(resolved),
+            explain_to=token_digests(resolved.admin),
+            material=material,
         )
 
     def _bring(self, resolved: Config, snapshot: Snapshot, update: SnapshotUpdate) -> None:
@@ -218,11 +238,14 @@ class ControlPlane:
         self.store.snapshot = snapshot
         self._served = resolved
         self._revision = update.revision
+        self._material = update.material
         self.roster.reconcile(snapshot.endpoints())
         self.supervisor.set_snapshot(update)
         self._follow(snapshot)
 
     def _follow(self, snapshot: Snapshot) -> None:
+        self.client.follow(snapshot, self._material)
+        self.issuers.reconcile(self.store.config.auth)
         self.outliers.reconcile(snapshot)
         self.prober.reconcile(snapshot)
         self.scraper.reconcile(snapshot)
@@ -368,6 +391,7 @@ class ControlPlane:
         clusters = self.store.snapshot.clusters.values()
         add_priorities(totals, clusters, self.roster.standings, now)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
+        self.issuers.add_to(totals, now)
         gauges = totals.gauges
         gauges["config_generation"] = _one(self.store.generation)
         gauges["workers_ready"] = _one(self.supervisor.serving)
@@ -402,6 +426,8 @@ class ControlPlane:
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
+        await self.certificates.close()
+        await self.issuers.close()
         for part in (self.discoverer, self.outliers, self.prober, self.scraper, self.catalog):
             await part.close()
         await self.client.__aexit__()
@@ -418,9 +444,3 @@ class ControlPlane:
 
 def _one(value: float) -> dict[Labels, float]:
     return {(): float(value)}
-
-
-def _token_digests(config: Config) -> tuple[bytes, ...]:
-    """Workers are to recognise the admin API's token, not to know it."""
-    token = None if config.admin is None else config.admin.token
-    return () if token is None else (sha256(token.reveal().encode()).digest(),)

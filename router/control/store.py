@@ -16,7 +16,7 @@ from router.control.dialects import BY_NAME
 from router.control.differences import differences
 from router.core.snapshot import Snapshot
 
-STATIC_FIELDS = ("workers", "listeners", "admin", "metrics", "access_log")
+STATIC_FIELDS = ("workers", "metrics", "access_log")
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +58,7 @@ class ConfigStore:
         """
         try:
             fresh = self._read()
-            running = {name: getattr(self.config, name) for name in STATIC_FIELDS}
-            config = msgspec.structs.replace(fresh, **running)
+            config = _as_running(fresh, self.config)
             snapshot = checked(config, self.generation + 1)
         except ConfigError as error:
             self.last_error = error.findings
@@ -83,6 +82,25 @@ class ConfigStore:
 
     def __repr__(self) -> str:
         return f"<ConfigStore {self.source} generation={self.generation}>"
+
+
+def _as_running(fresh: Config, running: Config) -> Config:
+    """The fresh configuration with what only a restart can change as it is."""
+    kept = {name: getattr(running, name) for name in STATIC_FIELDS}
+    if _places(fresh) != _places(running):
+        kept["listeners"] = running.listeners
+    admin = fresh.admin
+    if admin is None or running.admin is None:
+        kept["admin"] = running.admin
+    elif (admin.address, admin.tls) != (running.admin.address, running.admin.tls):
+        kept["admin"] = msgspec.structs.replace(
+            admin, address=running.admin.address, tls=running.admin.tls
+        )
+    return msgspec.structs.replace(fresh, **kept)
+
+
+def _places(config: Config) -> list[tuple[str, str]]:
+    return [(listener.name, listener.address) for listener in config.listeners]
 
 
 def checked(config: Config, generation: int) -> Snapshot:

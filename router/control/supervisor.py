@@ -22,6 +22,7 @@ from router.control.messages import (
     Drain,
     HostStates,
     HostUpdate,
+    KeySets,
     Message,
     Models,
     RequestsQuery,
@@ -97,6 +98,7 @@ class Supervisor:
         self._module = module
         self._snapshot: SnapshotUpdate | None = None
         self._models: Models | None = None
+        self._key_sets: KeySets | None = None
         self._pending: dict[str, HostUpdate] = {}
         self._flush: asyncio.TimerHandle | None = None
         self._crashes = [0] * count
@@ -224,6 +226,8 @@ class Supervisor:
         worker.send(HostStates(hosts=self._host_states()))
         if self._models is not None:
             worker.send(self._models)
+        if self._key_sets is not None:
+            worker.send(self._key_sets)
         if self._announced:
             worker.send(Announce())
 
@@ -272,6 +276,11 @@ class Supervisor:
         if self._models != models:
             self._models = models
             self.broadcast(models)
+
+    def set_key_sets(self, key_sets: KeySets) -> None:
+        if self._key_sets != key_sets:
+            self._key_sets = key_sets
+            self.broadcast(key_sets)
 
     def announce(self, on: bool) -> None:
         """Tell the workers whether the router is about to go."""

@@ -53,6 +53,12 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: float = 5.0
 
 
+class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True):
+    """The engines speak TLS. ``server_name`` None: an endpoint's host is its name."""
+
+    server_name: str | None = None
+
+
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """A named set of endpoints and how to choose among them.
 
@@ -79,3 +85,6 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     fail_traffic_on_panic: bool = False
     locality_weights: tuple[tuple[str, int], ...] = ()
     back_pressure: BackPressure | None = BackPressure()
+    tls: UpstreamTls | None = None
+    credential: bytes | None = None
+    """A header line that takes the place of the client's credentials."""

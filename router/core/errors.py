@@ -58,6 +58,28 @@ class BadRequest(ClientError):
     status = 400
 
 
+class Unauthorized(ClientError):
+    """No credential, or one that is nobody's. ``reason``: a word for metrics and the access log;
+    a client is told nothing that would help it guess.
+    """
+
+    status = 401
+    flag = "UAEX"
+    code = "invalid_api_key"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message, headers=(b"www-authenticate: Bearer",))
+        self.reason = reason
+
+
+class ModelForbidden(ClientError):
+    """The model is not among those that the client's tenant may use."""
+
+    status = 403
+    flag = "UAEX"
+    code = "model_not_found"  # OpenAI's word, with this status, for a model of other projects
+
+
 class NoRoute(ClientError):
     status = 404
     flag = "NR"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from router.core.access.tenants import in_the_name_of
 from router.core.admission.token_bucket import BucketSpec, Draw, Verdict, judge
 from router.core.balancers.affinity import AffinityTable
 from router.core.clock import Rng
@@ -154,6 +155,7 @@ def explain(
         world: what is known of endpoints and load; a router that just started by default.
     """
     world = world if world is not None else World()
+    request = in_the_name_of(request, snapshot.access)
     director = _director(snapshot, rng, world)
     trace = RecordingTrace()
     exchange = director.begin(request, world.now, trace)

@@ -2,6 +2,9 @@
 
 import msgspec
 
+from router.core.access.addresses import AddressRules, ForwardedRules
+from router.core.access.tenants import Mode
+
 
 class ListenerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes in bytes, durations in seconds; a duration of 0 switches that limit off.
@@ -26,3 +29,17 @@ class ListenerLimits(msgspec.Struct, frozen=True, kw_only=True):
     write_high: int = 64 * 1024
     expose_decision: bool = False
     """Answer with ``x-warmpath-endpoint`` and ``x-warmpath-reason``: who served, and why."""
+
+
+class ListenerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may come through one listener, and as whom.
+
+    ``auth``: whether clients must say who they are. ``tls``: the connection is encrypted.
+    ``addresses``, ``forwarded`` None: everybody may connect, and is who connects.
+    """
+
+    name: str
+    auth: Mode = "off"
+    tls: bool = False
+    addresses: AddressRules | None = None
+    forwarded: ForwardedRules | None = None

@@ -6,6 +6,8 @@ from typing import Literal, NewType
 
 import msgspec
 
+from router.core.access.names import NameSet
+
 EndpointId = NewType("EndpointId", str)
 """``cluster/host:port``: one address in two clusters is two endpoints, as in Envoy. Where the
 source of an endpoint knows who it is, ``#uid`` follows: an address may pass to another pod."""
@@ -76,7 +78,8 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``headers`` have lower-case names in arrival order. ``target`` is the path with its query, as
     sent. ``prefix_hash`` is a 64-bit hash of the part of the prompt that identifies a conversation
     (see ``router.proxy.peek``), or None where the body has no prompt. ``tenant`` is who pays for
-    the request, None where nobody said; ``scheme`` is how the client came.
+    the request, None where nobody said; ``scheme`` is how the client came. ``permitted``: the
+    models that it may ask for, None for any.
     """
 
     id: str
@@ -95,6 +98,7 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tenant: str | None = None
     priority: Priority = Priority.NORMAL
     scheme: str = "http"
+    permitted: NameSet | None = None
 
     @property
     def prompt_tokens(self) -> int:

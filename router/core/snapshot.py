@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from router.core.access.claims import Issuer
+from router.core.access.tenants import Access
 from router.core.admission.estimates import TokenEstimates
 from router.core.admission.limiter import SharedStore
 from router.core.admission.rate_limit import RateLimit
 from router.core.cluster import Cluster
-from router.core.listener import ListenerLimits
+from router.core.listener import ListenerLimits, ListenerPolicy
 from router.core.model import Endpoint
 from router.core.routing import RouteTable
 
@@ -17,6 +19,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator asked for. ``generation`` grows by one with each accepted reload.
 
     ``tenant_limits``: rate limits by tenant, beside those of routes.
+    ``access`` is None where nobody needs to say who he is; ``issuers`` are those whose tokens are
+    taken.
     """
 
     generation: int
@@ -26,6 +30,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     tenant_limits: Mapping[str, tuple[RateLimit, ...]] = {}
     estimates: TokenEstimates = TokenEstimates()
     shared_store: SharedStore = SharedStore()
+    listeners: tuple[ListenerPolicy, ...] = ()
+    access: Access | None = None
+    issuers: tuple[Issuer, ...] = ()
 
     def endpoints(self) -> Iterator[Endpoint]:
         for cluster in self.clusters.values():

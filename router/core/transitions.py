@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from router.core import errors, injection
+from router.core.access.tenants import forbidden
 from router.core.events import (
     FINISHED,
     STAND_BY,
@@ -34,6 +35,9 @@ _ABORTED: Final = State.ABORTED
 
 
 def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    request = exchange.request
+    if request.permitted is not None and (error := forbidden(request)) is not None:
+        return exchange.reject(error, now)
     if exchange.traffic is None:
         return exchange.reject(exchange.director.unroutable(exchange.request), now)
     assert exchange.route is not None

@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from router.core.errors import Unauthorized
 from router.core.exchange import Exchange
 from router.proxy.usage import Usage, usage
 from router.telemetry.record import ExchangeRecord
 
 if TYPE_CHECKING:
+    from router.proxy.door import Visit
+    from router.proxy.headers import RequestHead
     from router.proxy.relay import Relay
 
 _SILENT: Usage = (None, None, None)
@@ -45,4 +48,32 @@ def record_of(relay: "Relay", exchange: Exchange, now: float) -> ExchangeRecord:
         prompt,
         completion,
         cached,
+        request.tenant,
+    )
+
+
+def denial(visit: "Visit", head: "RequestHead", error: Unauthorized, wall: float) -> ExchangeRecord:
+    """The record of a request that was refused for want of a good credential."""
+    return ExchangeRecord(
+        request_id=head.request_id.decode("ascii"),
+        method=head.verb,
+        path=head.path,
+        client=visit.client,
+        route="-",
+        cluster="-",
+        endpoint="-",
+        model="-",
+        stream=False,
+        status=error.status,
+        flag=error.flag,
+        reason=error.reason,
+        attempts=0,
+        started_at=wall,
+        duration=0.0,
+        queued=0.0,
+        first_byte=None,
+        ttft=None,
+        bytes_in=0,
+        bytes_out=0,
+        chunks=0,
     )

@@ -13,6 +13,7 @@ from router.core.errors import BadRequest
 from router.core.explanation import Description, OwnAnswer
 from router.core.listener import ListenerLimits
 from router.core.model import LlmRequest, Priority
+from router.proxy.door import Visit, open_door
 from router.proxy.downstream import too_large
 from router.proxy.headers import parse_request
 from router.proxy.paths import Body, look_up
@@ -44,7 +45,9 @@ def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
     if len(body) > limits.max_body:
         raise too_large(limits.max_body)
     seen = peek([body], len(body), kind, head)
-    request = described(head, seen, words.client, len(body))
+    visit = Visit(open_door())
+    visit.client = words.client
+    request = described(head, seen, visit, len(body))
     return msgspec.structs.replace(
         request, tenant=words.tenant, priority=Priority[words.priority.upper()]
     )

@@ -18,6 +18,7 @@ from router.core import errors
 from router.proxy import respond
 from router.proxy.bad_head import refuse_early
 from router.proxy.chunked import ChunkedDecoder, ChunkError
+from router.proxy.door import Visit
 from router.proxy.headers import RequestHead, parse_request
 from router.proxy.paths import Body, look_up
 from router.proxy.relay import Relay
@@ -60,6 +61,7 @@ class Downstream(Timed):
     Attributes:
         relay: the request being read or answered.
         tail: the last reads of the present response.
+        visit: who the client is.
         write_paused: more than ``write_high`` bytes wait to be read by the client.
     """
 
@@ -77,12 +79,14 @@ class Downstream(Timed):
         "relay",
         "tail",
         "transport",
+        "visit",
         "write_paused",
     )
 
-    def __init__(self, server: "ProxyServer") -> None:
+    def __init__(self, server: "ProxyServer", visit: Visit) -> None:
         super().__init__()
         self._server = server
+        self.visit = visit
         self.transport = cast("asyncio.Transport", None)  # there is one before anything happens
         self.relay: Relay | None = None
         self.phase = _HEAD
@@ -109,10 +113,14 @@ class Downstream(Timed):
             if peername:
                 self.peer = peername[0]
                 self.peer_bytes = self.peer.encode("ascii", "replace")
+                self.visit.client = self.peer
         server = self._server
         transport.set_write_buffer_limits(high=server.limits.write_high)
         server.opened(self)
         self._arm(server.limits.idle_timeout)
+        if not self.visit.door.admits(self.peer):
+            server.dropped(self.visit.door.name, "address")
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.phase = Phase.CLOSED
@@ -238,11 +246,14 @@ class Downstream(Timed):
         try:
             kind = look_up(head.path, head.method)
         except errors.RouterError as error:
-            if has_body:  # unread, it would be in the way of the next request
-                self.refuse(error, head)
-            else:
-                self.answer_error(head, error)
+            server.turn_away(self, head, has_body, error)
             return True
+        if self.visit.door.guarded and kind is not Body.HEALTH:
+            try:
+                self.visit.enter(head, self.peer)
+            except errors.Unauthorized as error:
+                server.turn_away(self, head, has_body, error)
+                return True
         if kind >= Body.MODELS:
             server.answer_locally(self, head, kind, has_body)
             return True

@@ -18,6 +18,7 @@ import xxhash
 from router.core import errors
 from router.core.model import LlmRequest
 from router.proxy import forms, scan
+from router.proxy.door import Visit
 from router.proxy.fields import NOTHING, Peek, RequestFields, decode, decode_items
 from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
@@ -45,15 +46,16 @@ _USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"user"')
 _ROLE_REACH: Final = 64
 
 
-def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> LlmRequest:
+def described(head: RequestHead, seen: Peek, visit: Visit, body_bytes: int) -> LlmRequest:
     """What the core is told of a request."""
+    who = visit.identity
     return LlmRequest(
         id=head.request_id.decode("ascii"),
         method=head.verb,
         path=head.path,
         headers=head.fields,
         authority=head.host,
-        client=client,
+        client=visit.client,
         model=seen.model,
         stream=seen.stream,
         max_tokens=seen.max_tokens,
@@ -62,6 +64,10 @@ def described(head: RequestHead, seen: Peek, client: str, body_bytes: int) -> Ll
         # Where a body is routed before it has all come its length is known even so.
         body_bytes=head.length or body_bytes,
         target=head.target,
+        tenant=who.tenant,
+        priority=who.priority,
+        permitted=who.models,
+        scheme=visit.door.scheme,
     )
 
 

@@ -15,6 +15,7 @@ from router.proxy import fault, peek, respond
 from router.proxy.accounting import record_of
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
+from router.proxy.credentials import with_credential
 from router.proxy.fields import NOTHING, Peek
 from router.proxy.paths import Body
 from router.proxy.reply import Reply, decision
@@ -98,7 +99,7 @@ class Relay(Carried):
 
     def _route(self, seen: Peek, now: float) -> None:
         server = self._server
-        request = peek.described(self.head, seen, self.downstream.peer, self.bytes_in)
+        request = peek.described(self.head, seen, self.downstream.visit, self.bytes_in)
         trace = server.trace(self.head) if self.head.shape.question else NO_TRACE
         self.exchange = exchange = server.director.begin(request, now, trace)
         server.relays[exchange.serial] = self
@@ -182,8 +183,9 @@ class Relay(Carried):
 
     def _send(self, upstream: Upstream) -> None:
         """Write what is there of the request, keeping it if it is whole."""
-        assert self.exchange is not None
-        head, pieces = self.head, self._pieces
+        assert self.exchange is not None and self.exchange.traffic is not None
+        credential, pieces = self.exchange.traffic.cluster.credential, self._pieces
+        head = self.head if credential is None else with_credential(self.head, credential)
         peer = self.downstream.peer_bytes
         if self.whole:
             length = self.bytes_in if head.chunked or head.length is not None else None

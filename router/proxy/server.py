@@ -7,17 +7,22 @@ snapshot for each request, so that ``director.update()`` is all a reload needs.
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, cast
 
 from router.core import errors, events
+from router.core.access.names import NameSet
 from router.core.director import Director
 from router.core.listener import ListenerLimits
 from router.core.model import EndpointId
 from router.core.trace import NO_TRACE, DecisionTrace
 from router.proxy import model_list
+from router.proxy.accounting import denial
+from router.proxy.door import Door, Visit, open_door
 from router.proxy.downstream import Downstream
+from router.proxy.engine_tls import EngineTls
 from router.proxy.explainer import Explainer
+from router.proxy.handshake import Handshake
 from router.proxy.headers import RequestHead
 from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
@@ -28,6 +33,8 @@ from router.telemetry.record import Recorder
 
 BACKLOG: Final = 4096
 _NO_MODELS: Final = b'{"object":"list","data":[]}'
+MAX_LISTINGS: Final = 1024
+"""Answers to GET /v1/models kept, one for each set of permitted models."""
 
 
 class ProxyServer:
@@ -44,6 +51,8 @@ class ProxyServer:
         buffered: request bytes held for all clients.
         relays: exchanges under way by serial.
         explainer: knows who may have decisions told in answers; None: nobody.
+        handshakes: connections whose TLS handshake is under way.
+        contexts: for connections to engines that speak TLS, by cluster.
     """
 
     def __init__(
@@ -62,6 +71,8 @@ class ProxyServer:
         self.buffered = 0
         self.explainer: Explainer | None = None
         self.connections: set[Downstream] = set()
+        self.handshakes: set[Handshake] = set()
+        self.contexts: Mapping[str, EngineTls] = {}
         self.relays: dict[int, Relay] = {}
         director.limiter.meter = RelayMeter(self.relays)
         self.wheel = Wheel(clock, self._tick)
@@ -72,6 +83,7 @@ class ProxyServer:
         self._empty.set()
         self._models = _NO_MODELS
         self._model_by_id: dict[str, bytes] = {}
+        self._permitted_models: dict[NameSet, bytes] = {}
 
     @property
     def limits(self) -> ListenerLimits:
@@ -93,13 +105,21 @@ class ProxyServer:
 
     # --- listening and stopping -----------------------------------------------------------------
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Accept clients from a bound socket."""
+    async def listen(self, sock: socket.socket, door: Door | None = None) -> None:
+        """Accept clients from a bound socket.
+
+        Args:
+            door: whom it lets in, and as whom; everybody by default.
+        """
+        door = door if door is not None else open_door()
+
+        def accept() -> asyncio.Protocol:
+            if door.context is not None:
+                return Handshake(self, door)
+            return cast("asyncio.Protocol", Downstream(self, Visit(door)))
+
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: cast("asyncio.Protocol", Downstream(self)), sock=sock, backlog=BACKLOG
-        )
-        self._listeners.append(server)
+        self._listeners.append(await loop.create_server(accept, sock=sock, backlog=BACKLOG))
 
     def close_listeners(self) -> None:
         """Accept no more; connections that are open go on."""
@@ -113,6 +133,8 @@ class ProxyServer:
         for connection in list(self.connections):
             if connection.idle:
                 connection.close()
+        for handshake in list(self.handshakes):
+            handshake.abort()
 
     async def drained(self, timeout: float) -> bool:
         """Wait until no connection is left; False if some still are after ``timeout`` seconds."""
@@ -128,12 +150,16 @@ class ProxyServer:
             relay.cancel(reason)
         for connection in list(self.connections):
             connection.close()
+        for handshake in list(self.handshakes):
+            handshake.abort()
 
     async def close(self) -> None:
         """Release everything; for the end of the process and for tests."""
         self.close_listeners()
         for connection in list(self.connections):
             connection.abort()
+        for handshake in list(self.handshakes):
+            handshake.abort()
         for pool in self._pools.values():
             pool.clear()
         self.wheel.stop()
@@ -159,29 +185,43 @@ class ProxyServer:
         """
         self._model_by_id = model_list.by_id(body)
         self._models = body
+        self._permitted_models.clear()
 
     def answer_locally(
         self, downstream: Downstream, head: RequestHead, kind: Body, has_body: bool
     ) -> None:
         """Answer /health, /v1/models and /v1/models/{id}."""
         if has_body:
-            error = errors.BadRequest(f"{head.path} takes no body")
-            downstream.refuse(error, head)
+            downstream.refuse(errors.BadRequest(f"{head.path} takes no body"), head)
             return
         status, body = 200, b'{"status":"ok"}'
         if kind is Body.HEALTH:
             if self.draining:
                 status, body = 503, b'{"status":"draining"}'
         elif head.path == "/v1/models":
-            body = self._models
+            body = self._listing(downstream.visit.identity.models)
         else:
             model = head.path.removeprefix("/v1/models/")
             known = self._model_by_id.get(model)
-            if known is None:
+            permitted = downstream.visit.identity.models
+            if known is None or (permitted is not None and not permitted.permits(model)):
                 downstream.answer_error(head, _no_model(model))
                 return
             body = known
         downstream.answer(head, status, body)
+
+    def _listing(self, permitted: NameSet | None) -> bytes:
+        """The models that somebody may ask for."""
+        if permitted is None:
+            return self._models
+        body = self._permitted_models.get(permitted)
+        if body is None:
+            entries = [raw for name, raw in self._model_by_id.items() if permitted.permits(name)]
+            body = b'{"object":"list","data":[' + b",".join(entries) + b"]}"
+            if len(self._permitted_models) >= MAX_LISTINGS:
+                self._permitted_models.clear()
+            self._permitted_models[permitted] = body
+        return body
 
     # --- for connections and relays -------------------------------------------------------------
 
@@ -199,6 +239,23 @@ class ProxyServer:
     def trace(self, head: RequestHead) -> DecisionTrace:
         """For a request that asks to have its decision told."""
         return NO_TRACE if self.explainer is None else self.explainer.trace(head.shape.question)
+
+    def dropped(self, listener: str, reason: str) -> None:
+        """A connection ended before any request."""
+        self.recorder.denied(listener, reason, None)
+
+    def turn_away(
+        self, downstream: Downstream, head: RequestHead, has_body: bool, error: errors.RouterError
+    ) -> None:
+        """Refuse a request for its head."""
+        if isinstance(error, errors.Unauthorized):
+            visit = downstream.visit
+            record = denial(visit, head, error, self.wall())
+            self.recorder.denied(visit.door.name, error.reason, record)
+        if has_body:  # unread, it would be in the way of the next request
+            downstream.refuse(error, head)
+        else:
+            downstream.answer_error(head, error)
 
     def pool(self, endpoint: EndpointId) -> Pool:
         pool = self._pools.get(endpoint)

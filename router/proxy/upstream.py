@@ -107,10 +107,14 @@ class Upstream(Timed):
         endpoint = self.endpoint
         loop = asyncio.get_running_loop()
         try:
+            context = self._server.contexts.get(endpoint.cluster)
             await loop.create_connection(
-                lambda: cast("asyncio.Protocol", self), endpoint.host, endpoint.port
+                lambda: cast("asyncio.Protocol", self),
+                endpoint.host,
+                endpoint.port,
+                **({} if context is None else context.options(endpoint.host)),
             )
-        except (OSError, UnicodeError):  # the latter from odd host names
+        except (OSError, UnicodeError):  # SSL's errors too; the latter from odd host names
             relay, self.relay = self.relay, None
             if relay is not None:
                 relay.connect_failed(self)

@@ -34,6 +34,7 @@ from router.control.messages import (
     Drain,
     HostStates,
     HostUpdate,
+    KeySets,
     Models,
     PushedBack,
     RequestsQuery,
@@ -53,6 +54,7 @@ from router.core.model import AdminState, EndpointId
 from router.proxy import overview
 from router.proxy.explainer import Explainer
 from router.proxy.limit_counts import add_limits
+from router.proxy.security import Security
 from router.proxy.server import ProxyServer
 from router.proxy.shared_limits import SharedLimits, follow
 from router.telemetry.accesslog import AccessRing
@@ -90,6 +92,7 @@ class Worker:
         )
         self._buckets = board.buckets()
         self._ring = AccessRing()
+        self._security = Security()
         self._recorder = CountingRecorder()
         self._director: Director | None = None
         self._served: tuple[str, ...] = ()
@@ -135,9 +138,17 @@ class Worker:
                 self._know_models()
                 if self._server is not None:
                     self._server.set_models(body)
+            case KeySets(sets=sets):
+                self._take_key_sets(sets)
             case Announce(on=on):
                 if self._server is not None:
                     self._server.draining = on
+            case _:
+                self._obey(message)
+
+    def _obey(self, message: Any) -> None:
+        """What an operator wants of exchanges under way."""
+        match message:
             case Drain(timeout=timeout):
                 self._end(timeout, "the router is shutting down")
             case AbortAll(reason=reason):
@@ -163,6 +174,7 @@ class Worker:
         try:
             config = decode(message.config)
             snapshot = build(config, message.generation)
+            security = self._security.with_material(message.material)
             if self._director is None:
                 self._director = Director(
                     snapshot,
@@ -178,16 +190,19 @@ class Worker:
                 Ack(generation=message.generation, revision=message.revision, error=repr(error))
             )
             return
+        self._security = security
         self._know_models()
         self._recorder.log = None if config.access_log.path == "off" else self._ring.append
         if self._server is None:
             self._server = ProxyServer(
                 self._director, self._recorder, clock=time.monotonic, wall=time.time
             )
+            self._security.follow(snapshot, self._server)
             self._opening = self._loop.create_task(self._open(message))
             self._shared = follow(config.redis, None, self._server)
         else:
             self._shared = follow(config.redis, self._shared, self._server)
+            self._security.follow(snapshot, self._server)
             self._channel.send(Ack(generation=message.generation, revision=message.revision))
         self._server.explainer = Explainer(message.explain_to) if message.explain_to else None
 
@@ -198,8 +213,8 @@ class Worker:
     async def _open(self, first: SnapshotUpdate) -> None:
         assert self._server is not None
         try:
-            for fd in self._options.listen:
-                await self._server.listen(socket.socket(fileno=fd))
+            for fd, door in zip(self._options.listen, self._security.doors, strict=True):
+                await self._server.listen(socket.socket(fileno=fd), door)
         except OSError as error:
             self._channel.send(
                 Ack(generation=first.generation, revision=first.revision, error=str(error))
@@ -222,6 +237,11 @@ class Worker:
         if host.pushed_until > time.monotonic():
             self._fleet.set_pushed(id_, host.pushed_until)
         self._fleet.set_load(id_, None if host.load is None else LoadReport(*host.load))
+
+    def _take_key_sets(self, sets: dict[str, bytes]) -> None:
+        self._security.take_key_sets(sets)
+        if self._director is not None and self._server is not None:
+            self._security.follow(self._director.snapshot, self._server)
 
     # --- ends ----------------------------------------------------------------------------
 

@@ -90,6 +90,8 @@ class CountingRecorder:
         self._outcomes: dict[tuple[str, str, str, int, str], Outcome] = {}
         self._uncounted = 0  # in ``_outcomes``, which were full
         self._refused: dict[Labels, float] = {}
+        self._denied: dict[Labels, float] = {}
+        self._tenants: dict[Labels, float] = {}
         self._by_model: dict[tuple[str, str], ModelSeries] = {}
         self._by_cluster: dict[str, ClusterSeries] = {}
 
@@ -119,11 +121,18 @@ class CountingRecorder:
         if record.queued:
             place.waits.observe(record.queued)
             place.waited = True
+        if record.tenant is not None:
+            _count(self._tenants, (record.tenant, str(record.status)))
         if self.log is not None:
             self.log(record)
 
     def refused(self, status: int, flag: str) -> None:
         _count(self._refused, (str(status), flag))
+
+    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
+        _count(self._denied, (listener, reason))
+        if record is not None and self.log is not None:
+            self.log(record)
 
     def connection_opened(self) -> None:
         self.connections += 1
@@ -147,6 +156,8 @@ class CountingRecorder:
             counters={
                 "requests_total": requests,
                 "refused_total": dict(self._refused),
+                "denied_total": dict(self._denied),
+                "tenant_requests_total": dict(self._tenants),
                 "retries_total": {(n,): s.retries for n, s in by_cluster.items()},
                 "received_bytes_total": {(n,): s.bytes_in for n, s in by_cluster.items()},
                 "sent_bytes_total": {(n,): s.bytes_out for n, s in by_cluster.items()},

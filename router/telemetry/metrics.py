@@ -212,6 +212,19 @@ CATALOGUE: tuple[Metric, ...] = (
         "Charges to limits of all routers that may not have reached Redis.",
     ),
     _gauge("shared_limits_reached", "Workers that reach the Redis of shared limits."),
+    _counter(
+        "denied_total",
+        "Not let in: `address` and `handshake` are connections, the rest requests without a good "
+        "credential.",
+        *("listener", "reason"),
+    ),
+    _counter("tenant_requests_total", "Requests by who sent them.", "tenant", "code"),
+    _counter("issuer_fetches_total", "Fetches of a token issuer's keys.", "issuer", "result"),
+    _gauge(
+        "issuer_keys_age_seconds",
+        "Since a token issuer's keys were last fetched; absent before the first time.",
+        "issuer",
+    ),
     _counter("access_log_dropped_total", "Access log lines dropped because the log was full."),
     _histogram("event_loop_lag_seconds", "How late a worker's timer fires.", LAG_BUCKETS),
     _gauge("config_generation", "Generation of the configuration in force."),

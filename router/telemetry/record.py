@@ -39,6 +39,7 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    tenant: str | None = None
 
 
 class Recorder(Protocol):
@@ -48,6 +49,10 @@ class Recorder(Protocol):
 
     def refused(self, status: int, flag: str) -> None:
         """A request ended before it became an exchange (malformed, too large, too slow)."""
+        ...
+
+    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
+        """Somebody was not let in; ``record`` None where no request had come yet."""
         ...
 
     def connection_opened(self) -> None:
@@ -64,6 +69,9 @@ class NoRecorder:
         return None
 
     def refused(self, status: int, flag: str) -> None:
+        return None
+
+    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
         return None
 
     def connection_opened(self) -> None:

@@ -20,7 +20,7 @@ FAULTS = [
     ("version: 1", "version: 1\nworker: 2", "w.yaml:2:1: unknown field 'worker' (did you mean 'workers'?)"),
     ("version: 1", "version: 1\nworkers: many", "w.yaml:2:10: expected one of auto or a number, got 'many'"),
     ("version: 1", "version: 1\nworkers: 0", "w.yaml:2:10: expected a whole number >= 1, got 0"),
-    ("version: 1", "version: 1\ntenants: []", "w.yaml:2:1: field 'tenants' is not supported by this version"),
+    ("version: 1", "version: 1\ntelemetry: {}", "w.yaml:2:1: field 'telemetry' is not supported by this version"),
     ("version: 1", "version: 1\nlisteners: []", "w.yaml:2:12: at least 1 is needed here"),
     ("version: 1", "version: 1\nlimits: {max_body: 10}", "w.yaml:2:20: expected a text, with its unit: 512B, 64KiB or 10MiB, got 10"),
     ("version: 1", "version: 1\nlimits: {timeouts: {head: 10 seconds}}", "w.yaml:2:27: expected a duration such as 250ms, 5s, 1m30s or 1h, got '10 seconds'"),
@@ -109,6 +109,6 @@ FAULTS = [
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n  - {name: chat, endpoints: [a:1]}", "w.yaml:5:12: duplicate cluster 'chat'"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    scrape: {interval: 9s}", "w.yaml:5:13: must not be shorter than the interval, or every report is stale"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    health: {active: {expected: [299, 200]}}", "w.yaml:5:33: the range goes from the lower to the higher"),
-    ("version: 1", "version: 1\nadmin: {address: 0.0.0.0:9901}", "w.yaml:2:18: the admin API on 0.0.0.0:9901 can be reached from elsewhere: it needs a token (admin.token)"),
+    ("version: 1", "version: 1\nadmin: {address: 0.0.0.0:9901}", "w.yaml:2:18: the admin API on 0.0.0.0:9901 can be reached from elsewhere: it needs a token (admin.token), or client certificates (admin.tls.client_ca)"),
     ("version: 1", "version: 1\nmetrics: {address: 127.0.0.1:9901}", "w.yaml:2:20: 127.0.0.1:9901 is taken by admin already"),
 ]  # fmt: skip

@@ -107,7 +107,8 @@ def test_a_dump_can_be_read_again_and_shows_no_secret() -> None:
     config = loads(FULL, "w.yaml", ENV)
     dumped = redacted(config)
     assert "open-sesame" not in repr(dumped) + repr(config) + str(config)
-    assert dumped["admin"] == {"address": "0.0.0.0:9901", "token": "<redacted>"}
+    assert dumped["admin"]["address"] == "0.0.0.0:9901"
+    assert dumped["admin"]["token"] == "<redacted>"
     dumped["admin"]["token"] = "${ADMIN_TOKEN}"
     text = yaml.safe_dump(msgspec.to_builtins(dumped), sort_keys=False)
     assert loads(text, "dump.yaml", ENV) == config

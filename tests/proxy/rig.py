@@ -3,20 +3,25 @@
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from router.control.messages import Material
+from router.core.access.claims import Issuer
+from router.core.access.tenants import Access
 from router.core.balancers.round_robin import RoundRobin
-from router.core.cluster import CircuitBreaker, Cluster
+from router.core.cluster import CircuitBreaker, Cluster, UpstreamTls
 from router.core.director import Director
 from router.core.fleet import Fleet
-from router.core.listener import ListenerLimits
+from router.core.listener import ListenerLimits, ListenerPolicy
 from router.core.model import Endpoint, EndpointId
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.snapshot import Snapshot
 from router.proxy import overview
 from router.proxy.downstream import Downstream
+from router.proxy.security import Security
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
 
@@ -88,15 +93,18 @@ class EngineConnection:
 class Engine:
     """Runs ``script`` for every connection; ``seen`` are the whole requests that were read."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self.context = context
         self.connections = 0
         self.seen: list[tuple[bytes, bytes]] = []
         self.errors: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        self.server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=1 << 20, ssl=self.context
+        )
         self.port = self.server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,6 +135,7 @@ class Recorder(NoRecorder):
     def __init__(self) -> None:
         self.records: list[ExchangeRecord] = []
         self.refusals: list[tuple[int, str]] = []
+        self.denials: list[tuple[str, str]] = []
         self.opened = 0
 
     def connection_opened(self) -> None:
@@ -134,6 +143,11 @@ class Recorder(NoRecorder):
 
     def exchange_ended(self, record: ExchangeRecord) -> None:
         self.records.append(record)
+
+    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
+        self.denials.append((listener, reason))
+        if record is not None:
+            self.records.append(record)
 
     def refused(self, status: int, flag: str) -> None:
         self.refusals.append((status, flag))
@@ -213,6 +227,15 @@ class Rig:
         self.limits = ListenerLimits()
         self.match = Matcher(model="m")
         self.terms: dict[str, Any] = {}
+        self.policy = ListenerPolicy(name="api")
+        self.access: Access | None = None
+        self.issuers: tuple[Issuer, ...] = ()
+        self.material = Material(listeners=(None,))
+        self.tls: UpstreamTls | None = None
+        self.credential: bytes | None = None
+        self.security = Security()
+        self.context: ssl.SSLContext | None = None
+        self.engine_context: ssl.SSLContext | None = None
         self.generation = 0
 
     async def start(self, *scripts: Script | int) -> "Rig":
@@ -221,17 +244,23 @@ class Rig:
             if isinstance(script, int):
                 self.ports.append(script)
                 continue
-            engine = Engine(script)
+            engine = Engine(script, self.engine_context)
             await engine.start()
             self.engines.append(engine)
             self.ports.append(engine.port)
         self.fleet = Fleet()
         self.director = Director(self.snapshot(), self.fleet, random.Random(7))
         self.server = ProxyServer(self.director, self.recorder)
+        self.secure()
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
-        await self.server.listen(sock)
+        await self.server.listen(sock, self.security.doors[0])
         return self
+
+    def secure(self) -> None:
+        """Put the snapshot's rules and the certificates in force, as a worker does."""
+        self.security = self.security.with_material(self.material)
+        self.security.follow(self.director.snapshot, self.server)
 
     def snapshot(self) -> Snapshot:
         endpoints = tuple(
@@ -239,7 +268,12 @@ class Rig:
             for p in self.ports
         )
         cluster = Cluster(
-            name="c", endpoints=endpoints, balancer=RoundRobin.Spec(), breaker=self.breaker
+            name="c",
+            endpoints=endpoints,
+            balancer=RoundRobin.Spec(),
+            breaker=self.breaker,
+            tls=self.tls,
+            credential=self.credential,
         )
         route = Route(
             name="r",
@@ -255,10 +289,15 @@ class Rig:
             clusters={"c": cluster},
             routes=RouteTable([route]),
             limits=self.limits,
+            listeners=(self.policy,),
+            access=self.access,
+            issuers=self.issuers,
         )
 
     async def client(self) -> Client:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=1 << 24, ssl=self.context
+        )
         client = Client(reader, writer)
         self.clients.append(client)
         async with asyncio.timeout(10):
