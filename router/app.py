@@ -9,6 +9,7 @@ everything now; SIGHUP reloads; SIGUSR1 reopens the access log.
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -21,6 +22,7 @@ from router.admin.access import UnsafeBind, require_safe_bind
 from router.admin.app import admin_app, health_app
 from router.config.findings import ConfigError
 from router.config.schema import Admin, Config
+from router.config.tls_material import TlsFault, read_server, server_context
 from router.config.units import Address
 from router.control.config_watch import ConfigWatch
 from router.control.notify import notify
@@ -111,14 +113,15 @@ async def serve(
             pages = await _start_pages(plane, store.config, stack)
             if not await _started(plane, ending):
                 return
-        except (AddressInUse, UnsafeBind, StartFailed, BoardFull, OSError) as error:
+        except (AddressInUse, UnsafeBind, StartFailed, BoardFull, TlsFault, OSError) as error:
             raise CannotServe(str(error)) from None
         stack.enter_context(_reload_signals(plane, access))
         if watch is not None:
             watching = asyncio.create_task(watch.run(lambda: _reload(plane)))
             stack.callback(watching.cancel)
         for listener, address in zip(store.config.listeners, plane.addresses, strict=True):
-            say(f"{listener.name}: http://{address}")
+            scheme = "http" if listener.tls is None else "https"
+            say(f"{listener.name}: {scheme}://{address}")
         for line in pages:
             say(line)
         notify("READY=1")
@@ -132,8 +135,7 @@ def _make_plane(
 ) -> tuple[ControlPlane, AccessWriter | None]:
     config = store.config
     if config.admin is not None:
-        token = config.admin.token
-        require_safe_bind(config.admin.address.host, None if token is None else token.reveal())
+        require_safe_bind(config.admin)
     addresses: list[ReservedAddress] = []
     for listener in config.listeners:
         address = ReservedAddress(listener.address.host, listener.address.port)
@@ -184,27 +186,34 @@ async def _start_pages(plane: ControlPlane, config: Config, stack: AsyncExitStac
     """Listen for the admin API and the scrapers; returns lines that say where."""
     lines: list[str] = []
     if config.admin is not None:
-        token = config.admin.token
-        app = admin_app(plane, None if token is None else token.reveal(), describe)
-        lines.append("admin: " + await _listen(app, config.admin.address, stack))
+        app, tls = admin_app(plane, describe), config.admin.tls
+        context = None if tls is None else server_context(read_server(tls))
+        plane.certificates.also(context)
+        lines.append("admin: " + await _listen(app, config.admin.address, stack, context))
     if config.metrics is not None:
         where = await _listen(health_app(plane), config.metrics.address, stack)
         lines.append("metrics: " + where)
     return lines
 
 
-async def _listen(app: web.Application, address: Address, stack: AsyncExitStack) -> str:
+async def _listen(
+    app: web.Application,
+    address: Address,
+    stack: AsyncExitStack,
+    context: ssl.SSLContext | None = None,
+) -> str:
     # Open pages keep connections; they need not be waited for. A page that leaves ends its chat.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, address.host, address.port)
+    site = web.TCPSite(runner, address.host, address.port, ssl_context=context)
     try:
         await site.start()
     except OSError as error:
         raise AddressInUse(f"cannot listen on {address}: {error.strerror}") from None
     host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if context is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @contextmanager

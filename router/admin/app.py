@@ -15,14 +15,14 @@ from router.control.plane import ControlPlane
 MAX_BODY = 8 * 1024 * 1024
 
 
-def admin_app(plane: ControlPlane, token: str | None, describe: Describe) -> web.Application:
+def admin_app(plane: ControlPlane, describe: Describe) -> web.Application:
     """All of the API and the page.
 
     Args:
-        token: what callers must present; None: nothing, for loopback only.
         describe: reads a request out of words, as the data plane would.
     """
-    app = web.Application(middlewares=[guard(token, plane.journal.add)], client_max_size=MAX_BODY)
+    guarded = guard(lambda: plane.store.config.admin, plane.journal.add)
+    app = web.Application(middlewares=[guarded], client_max_size=MAX_BODY)
     app.add_routes(ProcessViews(plane).routes())
     app.add_routes(ClusterViews(plane).routes())
     app.add_routes(ConfigViews(plane).routes())

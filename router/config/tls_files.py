@@ -14,6 +14,8 @@ def tls_problems(config: Config) -> Iterator[Problem]:
             yield from _server(listener.tls, ("listeners", index, "tls"))
     if config.admin is not None and config.admin.tls is not None:
         yield from _server(config.admin.tls, ("admin", "tls"))
+        if config.admin.tls.sni:
+            yield Problem(("admin", "tls", "sni"), "the admin API shows one certificate to all")
     for index, cluster in enumerate(config.clusters):
         tls = cluster.tls
         if tls is None:

@@ -139,7 +139,7 @@ def client_context(pem: UpstreamPem) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if pem.pair is not None:
-        _load(context, pem.pair)
+        load_pair(context, pem.pair)
     return context
 
 
@@ -148,7 +148,7 @@ def _server_context(pem: ServerPem, pair: PairPem) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[pem.min_version]
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(_ALPN)
-    _load(context, pair)
+    load_pair(context, pair)
     if pem.client_ca is not None:
         context.load_verify_locations(cadata=pem.client_ca.decode("ascii", "replace"))
         needed = ssl.CERT_REQUIRED if pem.require_client_cert else ssl.CERT_OPTIONAL
@@ -170,7 +170,13 @@ def _chooser(
     return choose
 
 
-def _load(context: ssl.SSLContext, pair: PairPem) -> None:
+def load_pair(context: ssl.SSLContext, pair: PairPem) -> None:
+    """Show this certificate in handshakes from now on.
+
+    Raises:
+        ssl.SSLError: it cannot be used.
+        ValueError: its key has a passphrase.
+    """
     with _as_file(pair.key + b"\n" + pair.cert) as path:
         context.load_cert_chain(path, password=_no_passphrase)
 
@@ -202,7 +208,7 @@ def _as_file(data: bytes) -> Iterator[str]:
 def _pair(cert: str, key: str, path: Path, names: tuple[str, ...] = ()) -> PairPem:
     pair = PairPem(_read(cert, (*path, "cert")), _read(key, (*path, "key")), names)
     try:
-        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pair)
     except ValueError as error:
         raise TlsFault((*path, "key"), f"{key}: {error}") from None
     except ssl.SSLError as error:

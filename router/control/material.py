@@ -5,6 +5,7 @@ workers get them as bytes: a worker needs no access to them, and all of them cha
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from router.config.findings import ConfigError, Finding, render
 from router.config.schema import Admin, Config
 from router.config.tls_material import (
     TlsFault,
+    load_pair,
     read_server,
     read_upstream,
     server_files,
@@ -83,8 +85,18 @@ class MaterialWatch:
         self._changed = changed
         self._interval = interval
         self._changes = Changes(lambda: files_of_tls(config()))
+        self._admin: ssl.SSLContext | None = None
         self._task: asyncio.Task[None] | None = None
         self._log = logger("certificates")
+
+    def also(self, context: ssl.SSLContext | None) -> None:
+        """Renew the admin API's certificate too; handshakes from then on show the new one."""
+        self._admin = context
+
+    def _renew_admin(self) -> None:
+        admin = self._config().admin
+        if self._admin is not None and admin is not None and admin.tls is not None:
+            load_pair(self._admin, read_server(admin.tls).pairs[0])
 
     def mark(self) -> None:
         """Take the files as they are for known; to be called before they are read."""
@@ -101,7 +113,8 @@ class MaterialWatch:
             self.mark()
             try:
                 material = await asyncio.to_thread(read_material, self._config())
-            except ConfigError as error:
+                self._renew_admin()
+            except (ConfigError, TlsFault) as error:
                 self._log.error("the new files cannot be used, the last stay", error=str(error))
             else:
                 self._changed(material)

@@ -13,6 +13,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from router.admin import chat
 from router.admin.access import guard
+from router.config.schema import Admin
+from router.config.units import Secret
 from router.control.plane import ControlPlane
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -29,7 +31,8 @@ async def page(handler: Handler | None, token: str | None = None) -> AsyncIterat
         assert server.port is not None
         address = SimpleNamespace(host="0.0.0.0", port=server.port)
         views = chat.ChatViews(cast(ControlPlane, SimpleNamespace(addresses=[address])))
-        app = web.Application(middlewares=[guard(token)])
+        admin = Admin(token=None if token is None else Secret(token))
+        app = web.Application(middlewares=[guard(lambda: admin)])
         app.add_routes(views.routes())
         app.cleanup_ctx.append(views.session)
         if handler is None:

@@ -11,7 +11,7 @@ from router.proxy.describe import describe
 def test_every_call_is_documented_and_exists(root):
     plane = ControlPlane.__new__(ControlPlane)  # handlers are bound, none is called
     plane.journal = Journal()
-    app = admin_app(plane, None, describe)
+    app = admin_app(plane, describe)
     served = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()
