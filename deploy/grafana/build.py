@@ -214,6 +214,16 @@ ENDPOINTS = (
         kind="state-timeline",
     ),
     Panel(
+        "Sessions",
+        "reqps",
+        {
+            "{{cluster}} {{result}}": rate("warmpath_sessions_total", "cluster, result"),
+            "forgotten": "sum(rate(warmpath_sessions_forgotten_total[$__rate_interval]))",
+        },
+        "Requests that stayed at their session's endpoint, began one or had to move; forgotten: the"
+        " table is too small.",
+    ),
+    Panel(
         "Load by priority",
         "percent",
         {

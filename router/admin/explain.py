@@ -119,6 +119,7 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
         # A row that is not assigned is one that nobody counts in.
         slots={key: -1 - n if row is None else row for n, (key, row) in enumerate(rows.items())},
         affinity=plane.board.affinity(),
+        sessions=plane.board.sessions(),
         level=plane.board.buckets().level,
     )
 

@@ -128,6 +128,7 @@ class ClusterViews:
             "queued": int(counts.totals.gauge("queue_depth", (cluster.name,))),
             "retrying": int(counts.totals.gauge("retries_in_flight", (cluster.name,))),
             "levels": levels(cluster, known, now),
+            "session": msgspec.to_builtins(cluster.session),
             "locality_weights": dict(cluster.locality_weights),
             "usable": sum(1 for standing in standings if standing.usable),
             "endpoints": [self._endpoint(standing, counts) for standing in standings],

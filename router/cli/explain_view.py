@@ -88,6 +88,11 @@ def _candidates(told: Mapping[str, Any]) -> None:
         click.echo("           panic: too few endpoints are healthy, so health is ignored")
     for level in told["levels"]:
         click.echo(f"priority {level['priority']:<2}{_level(level)}")
+    if (session := told["session"]) is not None:
+        words = session["remembered"] or "no endpoint"
+        if not session["known"]:
+            words = "the request has none"
+        click.echo(f"session    {session['type']} {session['name']}".rstrip() + f": {words}")
     columns = list(dict.fromkeys(n for row in told["candidates"] for n in row["scores"]))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("endpoint", no_wrap=True)

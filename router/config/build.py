@@ -12,6 +12,7 @@ from router.config.locality import LocalitySpec, locality, priorities
 from router.config.references import problems, snapshot_problems
 from router.config.routes import DestinationSpec, RouteSpec
 from router.config.schema import Admin, Config, Limits
+from router.config.session import session
 from router.config.units import Address
 from router.core.admission.limiter import SharedStore
 from router.core.balancers.prefix_hash import PrefixHash
@@ -143,6 +144,7 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
         panic_threshold=spec.health.panic_threshold / 100,
         fail_traffic_on_panic=spec.health.fail_traffic_on_panic,
         locality_weights=() if rules is None else tuple(rules.weights.items()),
+        session=None if spec.session is None else session(spec.session),
         back_pressure=None
         if spec.back_pressure is None
         else BackPressure(

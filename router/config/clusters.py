@@ -10,6 +10,7 @@ from router.config.discovery import SPECS, DiscoverySpec
 from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
 from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
+from router.config.session import SESSIONS, SessionSpec
 from router.config.tls import UpstreamTls
 from router.config.units import Address, Interval, Percent
 from router.core.balancers import REGISTRY
@@ -19,9 +20,11 @@ from router.core.balancers.prefix_hash import PrefixHash
 if TYPE_CHECKING:
     AnyBalancer = BalancerSpec
     AnyDiscovery = DiscoverySpec
+    AnySession = SessionSpec
 else:
     AnyBalancer = Union[tuple(balancer.Spec for balancer in REGISTRY)]  # noqa: UP007
     AnyDiscovery = Union[SPECS]  # noqa: UP007
+    AnySession = Union[SESSIONS]  # noqa: UP007
 
 
 class EndpointSpec(Section, frozen=True, kw_only=True):
@@ -168,4 +171,7 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     auth: Annotated[
         UpstreamAuth | None,
         doc("off: clients' credentials are passed on, unless there are tenants."),
+    ] = None
+    session: Annotated[
+        AnySession | None, doc("Keeps a client's requests at one endpoint, with any balancer.")
     ] = None

@@ -6,6 +6,7 @@ from router.config.clusters import ClusterSpec
 from router.config.findings import Problem
 from router.config.locality import locality
 from router.config.schema import Config
+from router.config.session import CookieSession
 
 
 def nobody_notices_a_failure(config: Config) -> Iterator[Problem]:
@@ -38,6 +39,21 @@ def endpoint_without_a_weight(config: Config) -> Iterator[Problem]:
                     ("clusters", index, "endpoints", number),
                     f"{endpoint.address} gets nothing: {where} in localities.weights",
                 )
+
+
+def one_cookie_for_two_clusters(config: Config) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for index, cluster in enumerate(config.clusters):
+        if not isinstance(cluster.session, CookieSession):
+            continue
+        name = cluster.session.name
+        if name in first:
+            yield Problem(
+                ("clusters", index, "session"),
+                f"the cookie {name!r} is that of {first[name]!r} too: a client of both loses its "
+                "session with each change between them",
+            )
+        first.setdefault(name, cluster.name)
 
 
 def nobody_in_the_region(config: Config) -> Iterator[Problem]:

@@ -112,5 +112,7 @@ RULES: tuple[Rule, ...] = (
          places.endpoint_without_a_weight),
     Rule("WP043", "warning", "region that stands in and is empty",
          "Name a region that endpoints are in.", places.nobody_in_the_region),
+    Rule("WP044", "warning", "one session cookie for two clusters",
+         "Give each cluster's session a name of its own.", places.one_cookie_for_two_clusters),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -1,11 +1,12 @@
 """The board: what worker processes tell each other without asking.
 
-One shared mapping, four parts. First a table of in-flight counts, a row per slot (an endpoint or a
+One shared mapping, five parts. First a table of in-flight counts, a row per slot (an endpoint or a
 cluster) and a column per worker; a cell has exactly one writer, so no lock is needed, and a
 64-bit cell is written whole. Then the words of the affinity table, which every worker writes: see
 ``router.core.balancers.affinity`` for why that is harmless. Then the rate limits' buckets, see
-``router.control.shared_buckets``. Last a word per row in which all workers count an endpoint's
-failures in a row, see ``router.core.health.monitor``. Control makes the board, passes its file
+``router.control.shared_buckets``. A word per row in which all workers count an endpoint's failures
+in a row, see ``router.core.health.monitor``. Last the sessions' words, see
+``router.core.session.table``. Control makes the board, passes its file
 descriptor to the workers and clears the column of a worker that died.
 """
 
@@ -15,12 +16,17 @@ import tempfile
 
 from router.control.shared_buckets import ENTRY, SharedBuckets
 from router.core.balancers.affinity import AffinityTable
+from router.core.session.table import SessionTable
 
 CELL = 8
 DEFAULT_ROWS = 4096
 DEFAULT_WORDS = 1 << 16
 BUCKETS = 1 << 14
 """Rate limit buckets; a multiple of the ways of ``SharedBuckets``."""
+
+
+SESSIONS = 1 << 15
+"""Sessions remembered at one time; a power of two."""
 
 
 class Board:
@@ -53,14 +59,16 @@ class Board:
         self.affinity_words: memoryview[int] = view[cells_end:words_end].cast("Q")
         buckets_end = words_end + BUCKETS * ENTRY
         self._bucket_bytes = view[words_end:buckets_end]
-        self.failure_words: memoryview[int] = view[buckets_end:].cast("Q")
+        failures_end = buckets_end + rows * CELL
+        self.failure_words: memoryview[int] = view[buckets_end:failures_end].cast("Q")
+        self.session_words: memoryview[int] = view[failures_end:].cast("Q")
         self._buckets_at = words_end
         self._fd = fd
 
     @staticmethod
     def size(rows: int, columns: int, words: int) -> int:
         """Bytes that the file must have."""
-        return (rows * columns + words + rows) * CELL + BUCKETS * ENTRY
+        return (rows * columns + words + rows + 2 * SESSIONS) * CELL + BUCKETS * ENTRY
 
     def total(self, slot: int) -> int:
         """In-flight count of one slot over all workers."""
@@ -82,6 +90,10 @@ class Board:
         """The machine's memory of where conversations went."""
         return AffinityTable(self.affinity_words)
 
+    def sessions(self) -> SessionTable:
+        """The machine's memory of where sessions were sent."""
+        return SessionTable(self.session_words)
+
     def buckets(self) -> SharedBuckets:
         """The machine's rate limit buckets; needs the board's descriptor to stay open."""
         return SharedBuckets(self._bucket_bytes, self._fd, self._buckets_at)
@@ -92,6 +104,7 @@ class Board:
         self.affinity_words.release()
         self._bucket_bytes.release()
         self.failure_words.release()
+        self.session_words.release()
         try:
             self._map.close()
         except BufferError:

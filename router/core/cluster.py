@@ -8,6 +8,7 @@ from router.core.balancers.base import BalancerSpec
 from router.core.health.outlier import Outlier
 from router.core.health.strain import BackPressure
 from router.core.model import Endpoint
+from router.core.session.policy import Session
 
 
 class CircuitBreaker(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +69,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ``fail_traffic_on_panic``: in panic there is no endpoint at all. ``locality_weights``: a place
     (``region``, ``region/zone`` or ``region/zone/subzone``) and its weight within each priority;
     endpoints elsewhere get nothing. ``back_pressure``: how endpoints that push back are spared;
-    None: not at all.
+    None: not at all. ``session``: what keeps a client's requests at one endpoint.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     fail_traffic_on_panic: bool = False
     locality_weights: tuple[tuple[str, int], ...] = ()
     back_pressure: BackPressure | None = BackPressure()
+    session: Session | None = None
     tls: UpstreamTls | None = None
     credential: bytes | None = None
     """A header line that takes the place of the client's credentials."""

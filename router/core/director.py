@@ -24,6 +24,8 @@ from router.core.hostset import Group, GroupKey, HostSet
 from router.core.model import EndpointId, LlmRequest
 from router.core.retry.budget import RetryBudget
 from router.core.routing import Route
+from router.core.session.counts import SessionCounts
+from router.core.session.sticky import Sticky
 from router.core.snapshot import Snapshot
 from router.core.trace import NO_TRACE, DecisionTrace
 
@@ -36,7 +38,7 @@ class Places:
     ``slot`` is the cluster's row on the shared board, so that limits hold for the machine.
     """
 
-    __slots__ = ("budget", "fleet", "in_flight", "queue", "slot")
+    __slots__ = ("budget", "fleet", "in_flight", "queue", "sessions", "slot")
 
     def __init__(self, fleet: Fleet, slot: int, max_pending: int) -> None:
         self.fleet = fleet
@@ -44,6 +46,7 @@ class Places:
         self.in_flight = 0
         self.queue = PendingQueue(max_pending)
         self.budget = RetryBudget()
+        self.sessions = SessionCounts()
 
     @property
     def active(self) -> int:
@@ -66,9 +69,10 @@ class ClusterTraffic:
     """What one process keeps for one cluster, or for a subset of it, between requests.
 
     ``balancer`` serves all endpoints together; where they fall into groups, each has its own.
+    ``sticky`` are its sessions, None without.
     """
 
-    __slots__ = ("_by_group", "balancer", "cluster", "hosts", "places", "subset")
+    __slots__ = ("_by_group", "balancer", "cluster", "hosts", "places", "sticky", "subset")
 
     def __init__(
         self, cluster: Cluster, subset: Subset, places: Places, fleet: Fleet, rng: Rng
@@ -79,6 +83,7 @@ class ClusterTraffic:
         self.hosts = _host_set(cluster, subset, fleet)
         self.balancer = cluster.balancer.build(rng, fleet.affinity)
         self._by_group: dict[GroupKey, Balancer] = {}
+        self.sticky = _sticky(cluster, subset, fleet, places)
 
     def group(self, request: LlmRequest, rng: Rng) -> Group:
         """Where the request goes if the hosts are in groups; the group may be empty."""
@@ -98,6 +103,8 @@ class ClusterTraffic:
         if cluster.balancer != self.cluster.balancer:
             self.balancer = cluster.balancer.build(rng, fleet.affinity)
             self._by_group.clear()
+        if cluster.session != self.cluster.session:
+            self.sticky = _sticky(cluster, self.subset, fleet, self.places)
         self.cluster = cluster
         self.hosts = _host_set(cluster, self.subset, fleet)
 
@@ -273,6 +280,26 @@ class Director:
         if now >= self.fleet.strain.due:
             self.fleet.pass_time(now)
         hosts = traffic.hosts.usable()
+        if traffic.sticky is None:
+            return self._choose(exchange, traffic, hosts, now)
+        tried = exchange.tried
+        held, word = traffic.sticky.find(exchange.request, traffic.hosts, tried, now)
+        if held is not None:
+            picked = held, word
+            if exchange.trace is not NO_TRACE:
+                traffic.hosts.explain(exchange.trace)
+                exchange.trace.chosen_from((held,))
+        elif (chosen := self._choose(exchange, traffic, hosts, now)) is not None:
+            picked = chosen[0], chosen[1] + word
+        else:
+            return None
+        exchange.cookie = traffic.sticky.keep(exchange.request, picked[0], now)
+        return picked
+
+    def _choose(
+        self, exchange: Exchange, traffic: ClusterTraffic, hosts: Sequence[HostState], now: float
+    ) -> tuple[HostState, str] | None:
+        """What the balancer says."""
         request = exchange.request
         balancer, label = traffic.balancer, ""
         if traffic.hosts.layered:
@@ -350,6 +377,12 @@ class Director:
 
     def __repr__(self) -> str:
         return f"<Director {self.snapshot!r} active={len(self.active)}>"
+
+
+def _sticky(cluster: Cluster, subset: Subset, fleet: Fleet, places: Places) -> Sticky | None:
+    if cluster.session is None:
+        return None
+    return Sticky(cluster.session, f"{cluster.name}{subset}", fleet.sessions, places.sessions)
 
 
 def _host_set(cluster: Cluster, subset: Subset, fleet: Fleet) -> HostSet:

@@ -54,6 +54,7 @@ class Exchange:
     Attributes:
         serial: number of the exchange in this process; ``request.id`` is the client's to choose.
         attempt: attempts made so far.
+        cookie: what a good answer sets, so that the session stays at its endpoint; None: nothing.
         status: what the client was or will be answered, 0 while unknown.
         flag: Envoy response flag, ``-`` while nothing went wrong.
         reason: the balancer's words for the last pick.
@@ -69,6 +70,7 @@ class Exchange:
 
     __slots__ = (
         "attempt",
+        "cookie",
         "director",
         "ended_at",
         "flag",
@@ -113,6 +115,7 @@ class Exchange:
         self.trace = trace
         self.state = _NEW
         self.attempt = 0
+        self.cookie: bytes | None = None
         self.tried: tuple[EndpointId, ...] = ()
         self.lease: Lease | None = None
         self.retrying = False

@@ -32,7 +32,7 @@ from router.core.events import (
     Wait,
 )
 from router.core.exchange import Exchange
-from router.core.explain_endpoints import candidates, levels
+from router.core.explain_endpoints import candidates, levels, session_of
 from router.core.explanation import (
     Admission,
     Arm,
@@ -50,6 +50,7 @@ from router.core.load import LoadReport
 from router.core.model import AdminState, EndpointId, LlmRequest
 from router.core.retry.explained import failure, longest_wait, rules
 from router.core.routing import Route
+from router.core.session.table import SessionTable
 from router.core.snapshot import Snapshot
 from router.core.trace import RecordingTrace
 
@@ -91,6 +92,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Mapping[str, int] = {}
     slots: Mapping[str, int] | None = None
     affinity: AffinityTable | None = None
+    sessions: SessionTable | None = None
     level: Level | None = None
 
 
@@ -120,6 +122,23 @@ class _Overlay(AffinityTable):
         return self._put[key] if key in self._put else self._below.get(key)
 
     def put(self, key: int, slot: int) -> None:
+        self._put[key] = slot
+
+
+class _SessionOverlay(SessionTable):
+    """The same for sessions."""
+
+    __slots__ = ("_below", "_put")
+
+    def __init__(self, below: SessionTable) -> None:
+        self._below = below
+        self._put: dict[int, int] = {}
+        self.forgotten = 0
+
+    def get(self, key: int, now: float) -> int | None:
+        return self._put[key] if key in self._put else self._below.get(key, now)
+
+    def put(self, key: int, slot: int, now: float, ttl: float) -> None:
         self._put[key] = slot
 
 
@@ -163,6 +182,7 @@ def explain(
     places = None if exchange.traffic is None else exchange.traffic.places
     occupied = (0, 0) if places is None else (places.active, places.queue.waiting)
     seen, scores = candidates(exchange, world)
+    session = session_of(exchange, world.now)
     effect = first = after_delay(exchange, exchange.feed(START, world.now), world.now)
     faults = faults_seen(exchange)
     attempts: list[AttemptSeen] = []
@@ -191,6 +211,7 @@ def explain(
         admission=_admission(exchange, traffic.cluster, world, occupied, first),
         panic=traffic.hosts.panic,
         levels=levels(traffic.hosts),
+        session=session,
         candidates=seen,
         balancer=BalancerSeen(
             type=str(traffic.cluster.balancer.__struct_config__.tag), notes=scores.notes
@@ -205,7 +226,8 @@ def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
     slots = world.slots
     counts = {} if slots is None else {slots[key]: n for key, n in world.in_flight.items()}
     below = world.affinity if world.affinity is not None else AffinityTable.of_size(4)
-    fleet = Fleet(_Counts(counts), _Overlay(below))
+    sessions = world.sessions if world.sessions is not None else SessionTable.of_size(4)
+    fleet = Fleet(_Counts(counts), _Overlay(below), sessions=_SessionOverlay(sessions))
     buckets = _Levels(world.level if world.level is not None else _full)
     director = Director(snapshot, fleet, rng, slots, buckets)
     director.limiter.dry = True

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from router.core.balancers.base import Explaining, Scores
 from router.core.director import ClusterTraffic
 from router.core.exchange import Exchange
-from router.core.explanation import Candidate, LevelSeen, LoadSeen
+from router.core.explanation import Candidate, LevelSeen, LoadSeen, SessionSeen
 from router.core.hostset import HostSet
 from router.core.model import Endpoint
 from router.core.trace import RecordingTrace
@@ -59,6 +59,21 @@ def _grouped(exchange: Exchange, traffic: ClusterTraffic) -> Scores:
             one = balancer.explain(exchange.request, group.hosts)
             found = Scores(notes={**one.notes, **found.notes}, hosts={**found.hosts, **one.hosts})
     return found
+
+
+def session_of(exchange: Exchange, now: float) -> SessionSeen | None:
+    """The request's session, before it is sent anywhere."""
+    traffic = exchange.traffic
+    if traffic is None or traffic.sticky is None:
+        return None
+    known, host = traffic.sticky.remembered(exchange.request, traffic.hosts, now)
+    policy = traffic.sticky.policy
+    return SessionSeen(
+        type=policy.kind,
+        name=policy.name,
+        known=known,
+        remembered=None if host is None else host.id,
+    )
 
 
 def levels(hosts: HostSet) -> tuple[LevelSeen, ...]:

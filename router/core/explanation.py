@@ -167,6 +167,19 @@ class LevelSeen(Part, frozen=True, kw_only=True):
     localities: Mapping[str, float]
 
 
+class SessionSeen(Part, frozen=True, kw_only=True):
+    """What keeps a client at one endpoint. ``type`` and ``name`` as configured.
+
+    ``known``: the request has a session. ``remembered``: its endpoint, usable or not; None if none
+    is known, or it is gone.
+    """
+
+    type: str
+    name: str
+    known: bool
+    remembered: str | None
+
+
 class BalancerSeen(Part, frozen=True, kw_only=True):
     """``type`` as in the configuration; ``notes``: what the balancer says of this request."""
 
@@ -269,6 +282,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     admission: Admission | None = None
     panic: bool = False
     levels: tuple[LevelSeen, ...] = ()
+    session: SessionSeen | None = None
     candidates: tuple[Candidate, ...] = ()
     balancer: BalancerSeen | None = None
     attempts: tuple[AttemptSeen, ...] = ()

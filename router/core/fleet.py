@@ -15,6 +15,7 @@ from router.core.health.strain import Strain
 from router.core.host import HostState, SharedLoad, SoleWorker
 from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId
+from router.core.session.table import SessionTable
 
 NEWS = 0.25
 """Seconds by which an endpoint must push its return back for the other workers to be told again."""
@@ -29,6 +30,7 @@ class Fleet:
         failures: words in which failures in a row are counted; of this process by default.
         suspect: told when an endpoint has failed often enough in a row.
         tell_pushed: told when an endpoint pushed back, and until when (monotonic seconds).
+        sessions: where sessions were sent; a table of its own by default.
 
     Attributes:
         strain: what ends by itself; ``pass_time`` is due when it says so.
@@ -41,6 +43,7 @@ class Fleet:
         failures: Words | None = None,
         suspect: Suspicion | None = None,
         tell_pushed: Callable[[EndpointId, float], None] | None = None,
+        sessions: SessionTable | None = None,
     ) -> None:
         self.hosts: dict[EndpointId, HostState] = {}
         self.leaving: dict[EndpointId, HostState] = {}
@@ -50,6 +53,7 @@ class Fleet:
         self.failures: Words = failures if failures is not None else defaultdict(int)
         self._suspect: Suspicion = suspect if suspect is not None else _ignored
         self._tell_pushed = tell_pushed
+        self.sessions = sessions if sessions is not None else SessionTable.of_size(1 << 12)
         self._next_slot = 0
         self.strain = Strain()
 

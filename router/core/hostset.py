@@ -261,6 +261,16 @@ def unpushed(hosts: tuple[HostState, ...]) -> tuple[HostState, ...]:
     return (min(hosts, key=lambda host: host.pushed_until),)
 
 
+def fit(host: HostState) -> bool:
+    """Whether nothing speaks against giving the host a new request."""
+    return (
+        host.healthy
+        and not host.ejected
+        and not host.pushed_until
+        and host.admin is AdminState.READY
+    )
+
+
 def _healthy(hosts: Sequence[HostState]) -> tuple[HostState, ...]:
     return tuple(host for host in hosts if host.healthy and not host.ejected)
 

@@ -227,7 +227,7 @@ class Relay(Carried):
         self._let_go()
         exposed = self._server.limits.expose_decision
         told = exposed or exchange.standing is not None or exchange.trace is not NO_TRACE
-        extra = decision(exchange, exposed) if told else []
+        extra = decision(exchange, exposed) if told or exchange.cookie is not None else []
         self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
         self.closes = not reply.keep_alive
         idle = exchange.route.silence_limit

@@ -124,6 +124,9 @@ def decision(exchange: Exchange, exposed: bool) -> list[bytes]:
         ]
     if exchange.standing is not None:
         lines += exchange.standing.headers()
+    # An error is no reason to send the client to the same endpoint again.
+    if exchange.cookie is not None and exchange.status < 400:
+        lines.append(b"set-cookie: " + exchange.cookie)
     if exchange.trace is not NO_TRACE:
         lines.append(told.line(exchange))
     return lines

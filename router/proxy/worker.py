@@ -61,6 +61,7 @@ from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
 from router.telemetry.faults import add_faults
 from router.telemetry.retries import add_retries
+from router.telemetry.sessions import add_sessions
 from router.telemetry.totals import Labels, Totals
 
 MAX_LISTED = 1000
@@ -89,6 +90,7 @@ class Worker:
             board.failure_words,
             self._suspect,
             self._push_back,
+            board.sessions(),
         )
         self._buckets = board.buckets()
         self._ring = AccessRing()
@@ -321,6 +323,8 @@ class Worker:
         if self._shared is not None:
             self._shared.add_to(totals)
         add_limits(totals, self._director.limiter, self._buckets.forgotten)
+        counts = {n: self._director.places(n).sessions for n in self._director.snapshot.clusters}
+        add_sessions(totals, counts, self._fleet.sessions.forgotten)
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 

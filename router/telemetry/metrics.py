@@ -180,6 +180,15 @@ CATALOGUE: tuple[Metric, ...] = (
         "Age of the engine's last load report; absent if there is none.",
         *("cluster", "endpoint"),
     ),
+    _counter(
+        "sessions_total",
+        "Requests of clusters with sessions: kept at their endpoint, new, or moved to another.",
+        *("cluster", "result"),
+    ),
+    _counter(
+        "sessions_forgotten_total",
+        "Sessions given up before their time because the table was full.",
+    ),
     _gauge("connections", "Open client connections."),
     _gauge("buffered_bytes", "Request bytes held in memory."),
     _counter(

@@ -50,6 +50,7 @@ SUBSET = (FIRST, FIRST.replace("to: chat", 'to: {cluster: chat, subset: {v: "1"}
 PUBLIC = ("127.0.0.1:8080", "0.0.0.0:8080")
 ONE = (CHAT, '["10.0.0.1:8000"]')
 
+SPARE = '["10.0.0.8:8000", "10.0.0.9:8000"]'
 RANKED = '["10.0.0.1:8000", {address: "10.0.0.2:8000", priority: 1}]'
 PLACED = '[{address: "10.0.0.1:8000", locality: us/a}, {address: "10.0.0.2:8000", locality: us/b}]'
 
@@ -126,4 +127,6 @@ EXAMPLES = [
      [(CHAT, PLACED + "\n    localities: {weights: {us: 1}}")]),
     ("WP043", [top("locality: us"), (CHAT, PLACED + "\n    localities: {failover: {us: eu, eu: us}}")], "eu, eu: us}",
      [top("locality: us"), (CHAT, PLACED + "\n    localities: {failover: {eu: us}}")]),
+    ("WP044", [chat("session: {type: cookie}"), (SPARE, SPARE + "\n    session: {type: cookie}")], "{type: cookie}",
+     [chat("session: {type: cookie}"), (SPARE, SPARE + "\n    session: {type: cookie, name: other}")]),
 ]  # fmt: skip

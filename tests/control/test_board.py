@@ -81,7 +81,7 @@ def test_a_sole_worker_has_no_others():
 )
 def test_sizes_out_of_range_are_refused(rows, columns, column, named):
     fd = os.memfd_create("test")
-    os.ftruncate(fd, 1 << 20)
+    os.ftruncate(fd, 1 << 22)
     try:
         with pytest.raises(ValueError, match=named):
             WorkerColumn(Board(fd, rows, columns, 4), column)

@@ -93,6 +93,7 @@ def _cluster(spec: dict[str, Any], ports: dict[str, int]) -> dict[str, Any]:
             "outlier": _outlier(spec.get("outlier_detection")),
             "panic_threshold": f"{panic}%",
         },
+        "session": spec.get("session", "off"),
         "scrape": "off",
     }
 
@@ -152,16 +153,20 @@ def _limited(
 def _hashed(policies: list[dict[str, Any]], name: str, clusters: dict[str, dict[str, Any]]) -> str:
     """A cluster for each way of hashing: in ours the key belongs to the balancer."""
     keys = []
+    session: dict[str, Any] | str = "off"
     for policy in policies:
         if "header" in policy:
             keys.append(f"header:{policy['header']['header_name']}")
         elif "cookie" in policy:
             keys.append(f"cookie:{policy['cookie']['name']}")
+            if "ttl" in policy["cookie"]:  # Envoy then makes one up where there is none
+                session = {"type": "cookie"} | policy["cookie"]
         else:
             keys.append("source_ip")
     combine = "first" if any(policy.get("terminal") for policy in policies) else "all"
     made = f"{name}-{len(clusters)}"
-    clusters[made] = clusters[name] | {"name": made, "hash": {"key": keys, "combine": combine}}
+    hashing = {"key": keys, "combine": combine}
+    clusters[made] = clusters[name] | {"name": made, "hash": hashing, "session": session}
     return made
 
 

@@ -18,6 +18,7 @@ from router.core.listener import ListenerLimits, ListenerPolicy
 from router.core.model import Endpoint, EndpointId
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
+from router.core.session.policy import Session
 from router.core.snapshot import Snapshot
 from router.proxy import overview
 from router.proxy.downstream import Downstream
@@ -236,6 +237,7 @@ class Rig:
         self.security = Security()
         self.context: ssl.SSLContext | None = None
         self.engine_context: ssl.SSLContext | None = None
+        self.session: Session | None = None
         self.generation = 0
 
     async def start(self, *scripts: Script | int) -> "Rig":
@@ -274,6 +276,7 @@ class Rig:
             breaker=self.breaker,
             tls=self.tls,
             credential=self.credential,
+            session=self.session,
         )
         route = Route(
             name="r",

@@ -1,0 +1,1 @@
+"""Sessions: requests of one client that go to one endpoint."""

@@ -1,0 +1,135 @@
+"""Session affinity around any balancer: a session stays at its endpoint while that can be used.
+
+With a cookie the client remembers: its value names the endpoint, as Envoy's stateful_session does,
+but as a hash of the endpoint's id, so that no address leaves the cluster. Nothing is kept here; it
+works across workers, routers and restarts, and no key moves when endpoints come or go, which a
+hashed cookie could not promise. With a header, the ``user`` field or the client's address the
+machine remembers in a ``SessionTable`` until nobody has used the session for its time (Kubernetes'
+``ClientIP`` affinity).
+
+A session whose endpoint is down, drained, ejected or full goes where the balancer says, and is
+remembered there.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+from xxhash import xxh3_64_intdigest
+
+from router.core.host import HostState
+from router.core.hostset import HostSet, fit
+from router.core.model import EndpointId, LlmRequest
+from router.core.session.counts import SessionCounts
+from router.core.session.policy import Session
+from router.core.session.table import SessionTable
+
+
+class Sticky:
+    """The sessions of one cluster or subset in one process.
+
+    Args:
+        scope: tells the cluster and subset apart from others in the table.
+    """
+
+    __slots__ = (
+        "_all",
+        "_by_code",
+        "_by_slot",
+        "_read",
+        "_salt",
+        "_table",
+        "counts",
+        "policy",
+    )
+
+    def __init__(
+        self, policy: Session, scope: str, table: SessionTable, counts: SessionCounts
+    ) -> None:
+        self.policy = policy
+        self.counts = counts
+        self._table = table
+        self._salt = f"{scope}\0{policy.kind}\0{policy.name}\0".encode()
+        self._read = _reader(policy)
+        self._all: tuple[HostState, ...] = ()
+        self._by_code: dict[bytes, HostState] = {}
+        self._by_slot: dict[int, HostState] = {}
+
+    def find(
+        self, request: LlmRequest, hosts: HostSet, tried: tuple[EndpointId, ...], now: float
+    ) -> tuple[HostState | None, str]:
+        """The session's endpoint if there is one that can be used, and what became of it."""
+        value = self._read(request)
+        host, known = self._remembered(value, hosts, now)
+        if host is not None and fit(host) and host.endpoint.id not in tried:
+            self.counts.kept += 1
+            return host, "session"
+        if known:
+            self.counts.moved += 1
+            return None, ", session moved"
+        if value is None and self.policy.kind != "cookie":
+            return None, ""
+        self.counts.begun += 1
+        return None, ", new session"
+
+    def keep(self, request: LlmRequest, host: HostState, now: float) -> bytes | None:
+        """Remember where the session's request goes; returns the cookie to set, if any."""
+        value = self._read(request)
+        policy = self.policy
+        if policy.kind == "cookie":
+            code = code_of(host)
+            if value == code:
+                return None
+            return b"%b=%b%b" % (policy.name.encode(), code, policy.attributes.encode())
+        if value is not None:
+            self._table.put(self._key(value), host.slot, now, policy.ttl)
+        return None
+
+    def remembered(
+        self, request: LlmRequest, hosts: HostSet, now: float
+    ) -> tuple[bool, HostState | None]:
+        """Whether the request has a session, and its endpoint, usable or not; for ``explain``."""
+        value = self._read(request)
+        return value is not None, self._remembered(value, hosts, now)[0]
+
+    def _remembered(
+        self, value: bytes | None, hosts: HostSet, now: float
+    ) -> tuple[HostState | None, bool]:
+        """The host, and whether any was remembered, also one that is gone."""
+        if hosts.all is not self._all:
+            self._all = hosts.all
+            self._by_code = {code_of(host): host for host in hosts.all}
+            self._by_slot = {host.slot: host for host in hosts.all}
+        if value is None:
+            return None, False
+        if self.policy.kind == "cookie":
+            return self._by_code.get(value), True
+        slot = self._table.get(self._key(value), now)
+        return (None, False) if slot is None else (self._by_slot.get(slot), True)
+
+    def _key(self, value: bytes) -> int:
+        return xxh3_64_intdigest(self._salt + value)
+
+    def __repr__(self) -> str:
+        return f"<Sticky {self.policy.kind} {self.counts!r}>"
+
+
+def code_of(host: HostState) -> bytes:
+    """What a cookie calls an endpoint: 16 hexadecimal digits.
+
+    It cannot be read back, but whoever guesses an address can check the guess.
+    """
+    return blake2b(host.endpoint.id.encode(), digest_size=8).hexdigest().encode()
+
+
+def _reader(policy: Session) -> Callable[[LlmRequest], bytes | None]:
+    """What the session of a request is known by; None without one. Empty values are none."""
+    if policy.kind == "cookie":
+        cookie = policy.name.encode()
+        return lambda request: (request.cookie(cookie) or b"").strip(b'"') or None
+    if policy.kind == "header":
+        header = policy.name.lower().encode()
+        return lambda request: request.header(header) or None
+    if policy.kind == "user":
+        return lambda request: request.user.encode() if request.user else None
+    # A dash stands for a peer without an address, such as a Unix socket's.
+    return lambda request: request.client.encode() if request.client not in ("", "-") else None
