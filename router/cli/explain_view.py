@@ -16,13 +16,13 @@ def show(told: Mapping[str, Any]) -> None:
         click.echo(line)
     if told["candidates"]:
         _candidates(told)
-    for line in (*_attempts(told), *_limits(told), *_error(told)):
+    for line in (*_changes(told), *_attempts(told), *_limits(told), *_error(told)):
         click.echo(line)
 
 
 def _request(request: Mapping[str, Any]) -> str:
     words = [f"{request['method']} {request['path']}"]
-    for name in ("model", "user", "max_tokens", "tenant"):
+    for name in ("model", "alias", "user", "max_tokens", "tenant"):
         if request[name] is not None:
             words.append(f"{name}={request[name]}")
     if request["priority"] != "normal":
@@ -130,6 +130,22 @@ def _number(value: float | str | None) -> str:
     if value is None:
         return "-"
     return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _changes(told: Mapping[str, Any]) -> Iterator[str]:
+    if (answer := told["answer"]) is not None:
+        headers = "".join(f", {line}" for line in answer["headers"])
+        yield f"answer     {answer['status']}{headers}"
+        if answer["body"]:
+            yield f"           {answer['body']}"
+    if (changes := told["changes"]) is None:
+        return
+    for name in ("path", "host", "model"):
+        if changes[name] is not None:
+            yield f"sent       {name} {changes[name]}"
+    for side in ("request", "response"):
+        for line in changes[side]:
+            yield f"{side:10} {line}"
 
 
 def _attempts(told: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from router.config import access, outlier
+from router.config.build_actions import build_cors
 from router.config.build_listeners import build_listener
 from router.config.build_matches import Terms
 from router.config.build_routes import build_route
@@ -42,10 +43,14 @@ def build(config: Config, generation: int) -> Snapshot:
             for one in found
         )
     terms = Terms(config)
+    cors = None if config.cors is None else build_cors(config.cors)
     return Snapshot(
         generation=generation,
         clusters={spec.name: _cluster(spec, config.locality) for spec in config.clusters},
-        routes=RouteTable([build_route(spec, terms) for spec in config.routes]),
+        routes=RouteTable(
+            [build_route(spec, terms, cors) for spec in config.routes], config.aliases
+        ),
+        cors=cors,
         limits=_limits(config.limits),
         estimates=config.token_estimates.build(),
         shared_store=SharedStore() if config.redis is None else config.redis.build(),

@@ -1,18 +1,26 @@
 """From a route's configuration to the core's route."""
 
+from router.config.build_actions import build_actions, build_answer
 from router.config.build_fault import build_fault
 from router.config.build_matches import Terms, build_matcher
 from router.config.build_retry import build_retry
 from router.config.routes import RouteSpec
+from router.core.cors import Cors
 from router.core.routing import Destination, Route, Timeouts
 
 
-def build_route(spec: RouteSpec, terms: Terms) -> Route:
+def build_route(spec: RouteSpec, terms: Terms, cors: Cors | None) -> Route:
+    """``cors``: the policy of routes that say nothing of it."""
     return Route(
         name=spec.name,
         match=build_matcher(spec.match, spec.name, terms),
         destinations=tuple(
-            Destination(arm.cluster, arm.weight, tuple(sorted(arm.subset.items())))
+            Destination(
+                arm.cluster,
+                arm.weight,
+                tuple(sorted(arm.subset.items())),
+                build_actions(spec, arm, cors),
+            )
             for arm in spec.to
         ),
         timeouts=Timeouts(
@@ -24,6 +32,8 @@ def build_route(spec: RouteSpec, terms: Terms) -> Route:
         ),
         retry=build_retry(spec.retry),
         split=spec.split,
+        answer=build_answer(spec),
+        actions=build_actions(spec, None, cors),
         limits=tuple(
             limit.build(f"{spec.name}#{number}") for number, limit in enumerate(spec.limits, 1)
         ),

@@ -78,7 +78,7 @@ def _impossible_path(path: StringCondition) -> str | None:
 
 def status_retry_with_one_endpoint(config: Config) -> Iterator[Problem]:
     for index, route in enumerate(config.routes):
-        if route.retry is None or not route.retry.attempts:
+        if route.retry is None or not route.retry.attempts or not route.to:
             continue
         if set(route.retry.on) <= NO_ANSWER:
             continue  # the endpoint may be back after a restart

@@ -31,14 +31,14 @@ def term_problems(config: Config) -> Iterator[Problem]:
 
 def condition_problems(config: Config, match: Match, path: Path) -> Iterator[Problem]:
     if match.path is not None:
-        yield from _condition(match.path, (*path, "path"))
+        yield from string_problems(match.path, (*path, "path"))
         if match.path.range is not None:
             yield Problem((*path, "path", "range"), "a path is no number")
     if match.tenant is not None:
-        yield from _condition(match.tenant, (*path, "tenant"))
+        yield from string_problems(match.tenant, (*path, "tenant"))
     yield from header_problems(match.headers, (*path, "headers"))
     for name, condition in match.query.items():
-        yield from _condition(condition, (*path, "query", name))
+        yield from string_problems(condition, (*path, "query", name))
     for number, size in enumerate(match.size):
         if size not in config.sizes:
             known = list(config.sizes)
@@ -66,7 +66,7 @@ def header_problems(conditions: Mapping[str, StringCondition], path: Path) -> It
         if name.lower() in seen:
             yield Problem(here, f"duplicate header {name.lower()!r}", at_key=True)
         seen.add(name.lower())
-        yield from _condition(condition, here)
+        yield from string_problems(condition, here)
 
 
 def _ranges(size: SizeSpec, path: Path) -> Iterator[Problem]:
@@ -79,7 +79,7 @@ def _limits(limits: TokenLimits, path: Path) -> Iterator[Problem]:
         yield Problem((*path, "max"), f"must not be below min ({limits.min})")
 
 
-def _condition(condition: StringCondition, path: Path) -> Iterator[Problem]:
+def string_problems(condition: StringCondition, path: Path) -> Iterator[Problem]:
     given = [kind for kind in KINDS if getattr(condition, kind) is not None]
     if len(given) != 1:
         what = "no condition" if not given else f"{' and '.join(given)} together"

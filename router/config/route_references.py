@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from router.config import build_fault
+from router.config.action_references import action_problems, common_problems
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem, closest
 from router.config.limits import limit_problems
@@ -23,11 +24,13 @@ def duplicates(names: Sequence[str], what: str, path: Path, *tail: str) -> Itera
 
 def route_problems(config: Config) -> Iterator[Problem]:
     yield from term_problems(config)
+    yield from common_problems(config)
     yield from duplicates([spec.name for spec in config.routes], "route", ("routes",), "name")
     clusters = {cluster.name: cluster for cluster in config.clusters}
     for index, route in enumerate(config.routes):
         path: Path = ("routes", index)
         yield from _destinations(route, clusters, path)
+        yield from action_problems(route, path)
         yield from condition_problems(config, route.match, (*path, "match"))
         yield from retry_problems(route.retry, (*path, "retry"))
         yield from limit_problems(route.limits, path, config.redis)

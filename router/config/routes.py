@@ -3,11 +3,18 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from router.config.actions import (
+    CorsSpec,
+    DirectResponseSpec,
+    HeadersSpec,
+    RedirectSpec,
+    Rewrite,
+)
 from router.config.fault import FaultSpec
 from router.config.limits import RateLimitSpec
 from router.config.matches import Match
 from router.config.retry import Retry
-from router.config.section import Name, Section, Weight, doc
+from router.config.section import Name, Section, Text, Weight, doc
 from router.config.units import Duration
 
 
@@ -19,6 +26,10 @@ class DestinationSpec(Section, frozen=True, kw_only=True):
     cluster: Annotated[str, doc("Its name.")]
     subset: Annotated[dict[str, str], doc("Only endpoints that carry all these labels.")] = {}
     weight: Annotated[Weight, doc("Relative to the other destinations of the route.")] = 1
+    model: Annotated[
+        Text | None, doc("What the engines here are told as the model; see rewrite.")
+    ] = None
+    headers: HeadersSpec = HeadersSpec()
 
 
 class RouteTimeouts(Section, frozen=True, kw_only=True):
@@ -36,11 +47,22 @@ class RouteTimeouts(Section, frozen=True, kw_only=True):
 class RouteSpec(Section, frozen=True, kw_only=True):
     """Requests that match go to these destinations; the first route that matches wins."""
 
-    planned: ClassVar[tuple[str, ...]] = ("mirror", "rewrite", "fallbacks")
+    planned: ClassVar[tuple[str, ...]] = ("mirror", "fallbacks")
 
     name: Annotated[Name, doc("Unique among routes; appears in logs and metrics.")]
     match: Match = Match()
-    to: Annotated[tuple[DestinationSpec, ...], doc("At least one.", single=True, min_length=1)]
+    to: Annotated[
+        tuple[DestinationSpec, ...],
+        doc("At least one, unless the route answers itself.", single=True, min_length=1),
+    ] = ()
+    redirect: RedirectSpec | None = None
+    direct_response: DirectResponseSpec | None = None
+    rewrite: Rewrite = Rewrite()
+    headers: HeadersSpec = HeadersSpec()
+    cors: Annotated[
+        CorsSpec | None,
+        doc("Instead of the policy for all routes; without origins, no page may call."),
+    ] = None
     split: Annotated[
         Literal["conversation", "request"],
         doc(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from router.config.access import Auth, AuthMode, Network, TenantSpec, hashed
+from router.config.actions import CorsSpec
 from router.config.clusters import ClusterSpec
 from router.config.limits import RedisSpec, TokenEstimatesSpec
 from router.config.locality import LocalitySpec
@@ -196,6 +197,17 @@ class Config(Section, frozen=True, kw_only=True):
     metrics: Metrics | None = None
     drain: Drain = Drain()
     access_log: AccessLog = AccessLog()
+    cors: Annotated[
+        CorsSpec | None,
+        doc("For all routes without a policy of their own, and the router's own paths."),
+    ] = None
+    aliases: Annotated[
+        dict[Text, Text],
+        doc(
+            "Other names of models: a request for one is routed as for the model, and the engine "
+            "is told the model's name."
+        ),
+    ] = msgspec.field(default_factory=dict)
     sizes: Annotated[
         dict[Name, SizeSpec],
         doc("Classes of requests for routes' `size`, in order: the first that fits counts."),

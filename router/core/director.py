@@ -8,6 +8,7 @@ keep their route and its time limits, while their retries see the new endpoints.
 from collections.abc import Mapping, Sequence
 
 from router.core import errors, injection
+from router.core.actions import named
 from router.core.admission.concurrency import PendingQueue
 from router.core.admission.limiter import Limiter
 from router.core.admission.token_bucket import BucketStore, LocalBuckets
@@ -203,20 +204,35 @@ class Director:
 
     def begin(self, request: LlmRequest, now: float, trace: DecisionTrace = NO_TRACE) -> Exchange:
         """An exchange in state NEW; feed it START next."""
+        aliases = self.snapshot.routes.aliases
+        if aliases:
+            request = self.snapshot.routes.resolved(request)
         route = self._route(request, trace)
-        traffic = None
+        traffic = actions = None
         if route is not None:
-            arm = route.destination(request, self.rng)
-            traffic = self.traffic(arm.cluster, arm.subset)
+            actions = route.actions
+            if route.destinations:
+                arm = route.destination(request, self.rng)
+                traffic = self.traffic(arm.cluster, arm.subset)
+                actions = arm.actions
+        if aliases and request.alias is not None:
+            actions = named(actions, request.model)
         self.begun += 1
         exchange = Exchange(request, route, traffic, self, trace, now, self.begun)
+        exchange.actions = actions
         self.active[exchange.serial] = exchange
         return exchange
 
     def _route(self, request: LlmRequest, trace: DecisionTrace) -> Route | None:
+        routes = self.snapshot.routes
+        if routes.preflights and request.method == "OPTIONS":
+            preflight = routes.preflight(request)
+            if preflight is not None:
+                trace.route_matched(preflight)
+                return preflight
         if trace is NO_TRACE:
-            return self.snapshot.routes.match(request, self.rng)
-        for route in self.snapshot.routes.routes:
+            return routes.match(request, self.rng)
+        for route in routes.routes:
             if mismatches := route.match.mismatches(request, self.rng):
                 trace.route_rejected(route, mismatches)
             else:
@@ -228,9 +244,8 @@ class Director:
         """Why no route takes this request, in the client's terms."""
         routes = self.snapshot.routes
         if request.model is not None and not routes.knows(request.model):
-            return errors.ModelNotFound(
-                f"The model `{request.model}` does not exist.", param="model"
-            )
+            asked = request.alias or request.model
+            return errors.ModelNotFound(f"The model `{asked}` does not exist.", param="model")
         if request.model is None and request.body_bytes and routes.models():
             return errors.BadRequest("you must provide a model parameter", param="model")
         return errors.NoRoute(f"no route matches {request.method} {request.path}")

@@ -152,6 +152,14 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
     error: RouterError
 
 
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """Answer so, without an endpoint. The exchange is over. ``lines``: header lines, no CRLF."""
+
+    status: int
+    lines: tuple[bytes, ...]
+    body: bytes = b""
+
+
 class Finish(msgspec.Struct, frozen=True, gc=False):
     """The exchange is over and the upstream connection, if still busy, is to be closed.
 
@@ -165,4 +173,4 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
 STAND_BY = Wait()
 FINISHED = Finish()
 
-Effect = Connect | Wait | Hold | Relay | Stall | Reject | Finish
+Effect = Connect | Wait | Hold | Relay | Stall | Reject | Answer | Finish

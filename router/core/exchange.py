@@ -32,6 +32,7 @@ from router.core.states import IllegalEvent, State
 from router.core.transitions import ROWS
 
 if TYPE_CHECKING:
+    from router.core.actions import Actions
     from router.core.director import ClusterTraffic, Director
     from router.core.fault import Injection
     from router.core.routing import Route
@@ -65,10 +66,12 @@ class Exchange:
         injection: the route's faults in this exchange; None where there are none.
         standing: with its rate limits; None where none applied.
         reservation: what it holds of its rate limits; None where none applied.
+        actions: what is done to the request and its response on this route; None for nothing.
         head_at: when the head went to the client; None before.
     """
 
     __slots__ = (
+        "actions",
         "attempt",
         "cookie",
         "director",
@@ -110,6 +113,7 @@ class Exchange:
         self.serial = serial
         self.request = request
         self.route = route
+        self.actions: Actions | None = None
         self.traffic = traffic
         self.director = director
         self.trace = trace
@@ -240,6 +244,9 @@ class Exchange:
     def reject(self, error: errors.RouterError, now: float) -> Effect:
         self.flag = error.flag
         self.status = error.status
+        if self.actions is not None and self.actions.cors is not None:
+            # A script that may not read the error would be told of a broken network instead.
+            error.headers += tuple(self.actions.cors.lines(self.request))
         self.end(_REJECTED, now)
         return Reject(error)
 

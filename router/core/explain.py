@@ -24,6 +24,7 @@ from router.core.events import (
     CONNECTED,
     GRANTED,
     START,
+    Answer,
     Connect,
     Effect,
     Reject,
@@ -32,6 +33,7 @@ from router.core.events import (
     Wait,
 )
 from router.core.exchange import Exchange
+from router.core.explain_actions import answer_seen, changes
 from router.core.explain_endpoints import candidates, levels, session_of
 from router.core.explanation import (
     Admission,
@@ -47,7 +49,7 @@ from router.core.explanation import (
 from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
 from router.core.load import LoadReport
-from router.core.model import AdminState, EndpointId, LlmRequest
+from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
 from router.core.retry.explained import failure, longest_wait, rules
 from router.core.routing import Route
 from router.core.session.table import SessionTable
@@ -186,21 +188,26 @@ def explain(
     effect = first = after_delay(exchange, exchange.feed(START, world.now), world.now)
     faults = faults_seen(exchange)
     attempts: list[AttemptSeen] = []
+    reached: Endpoint | None = None
     for following in _followed(exchange, first, world.now):
         effect = following
         if isinstance(effect, Connect):
             attempts.append(_attempt(effect, exchange))
+            reached = reached or effect.endpoint
     end = ClientSees.of(effect.error) if isinstance(effect, Reject) else None
     route, traffic = exchange.route, exchange.traffic
-    routes = _routes(trace, snapshot, request)
+    routes = _routes(trace, snapshot, exchange.request)
     told = Explanation(
         view=world.view,
-        request=RequestSeen.of(request),
+        request=RequestSeen.of(exchange.request),
         routes=routes,
         not_looked_at=len(snapshot.routes.routes) - len(routes),
         error=None if attempts else end,
         exhausted=end if attempts else None,
     )
+    if isinstance(effect, Answer):
+        name = None if route is None else route.name
+        return msgspec.structs.replace(told, route=name, answer=answer_seen(effect))
     if route is None or traffic is None:
         return told
     return msgspec.structs.replace(
@@ -217,6 +224,7 @@ def explain(
             type=str(traffic.cluster.balancer.__struct_config__.tag), notes=scores.notes
         ),
         attempts=tuple(attempts),
+        changes=changes(exchange, reached),
         retry=rules(exchange, trace),
         timeouts=msgspec.structs.asdict(route.timeouts),
     )

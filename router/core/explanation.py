@@ -44,13 +44,17 @@ class OwnAnswer(Exception):
 
 
 class RequestSeen(Part, frozen=True, kw_only=True):
-    """What the router knows of the request. ``prefix_hash``: 16 hexadecimal digits;
-    ``prompt_tokens``: estimated from ``body_bytes``; ``path``: with its query."""
+    """What the router knows of the request.
+
+    ``path`` has its query; ``alias`` is what the client wrote for ``model``; ``prompt_tokens`` are
+    estimated from ``body_bytes``; ``prefix_hash``: 16 hexadecimal digits.
+    """
 
     method: str
     path: str
     host: str
     model: str | None
+    alias: str | None
     user: str | None
     stream: bool
     max_tokens: int | None
@@ -68,6 +72,7 @@ class RequestSeen(Part, frozen=True, kw_only=True):
             path=request.target.decode("latin-1") or request.path,
             host=request.authority,
             model=request.model,
+            alias=request.alias,
             user=request.user,
             stream=request.stream,
             max_tokens=request.max_tokens,
@@ -260,11 +265,31 @@ class ClientSees(Part, frozen=True, kw_only=True):
         )
 
 
+class Changes(Part, frozen=True, kw_only=True):
+    """What the route changes. Headers as ``+ name: value`` and ``- name``; ``host``, ``path`` and
+    ``model`` as the engine gets them, None where they stay as they are."""
+
+    path: str | None
+    host: str | None
+    model: str | None
+    request: tuple[str, ...]
+    response: tuple[str, ...]
+
+
+class AnswerSeen(Part, frozen=True, kw_only=True):
+    """What a route answers by itself. ``body``: its beginning."""
+
+    status: int
+    headers: tuple[str, ...]
+    body: str
+
+
 class Explanation(Part, frozen=True, kw_only=True):
     """The whole answer.
 
     Attributes:
         view: what was assumed of endpoints and load.
+        answer: what the route answers, where no engine is asked.
         error: what the client gets instead of an attempt; None where there is one.
         exhausted: what the client gets when every attempt fails; None without attempts, or where
             the last endpoint's own answer is passed on.
@@ -288,5 +313,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     attempts: tuple[AttemptSeen, ...] = ()
     retry: RetryRules | None = None
     timeouts: Mapping[str, float] = {}
+    changes: Changes | None = None
+    answer: AnswerSeen | None = None
     error: ClientSees | None = None
     exhausted: ClientSees | None = None

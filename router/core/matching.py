@@ -300,6 +300,15 @@ class Matcher(msgspec.Struct, frozen=True, kw_only=True):
                 return (other.label,)
         return ()
 
+    def takes_preflight(self, request: LlmRequest, method: str) -> bool:
+        """Whether the request that a preflight asks about might match: it comes without a body,
+        so that only its address can be looked at."""
+        return (
+            (not self.methods or method in self.methods)
+            and (self.path is None or self.path.matches(request.path))
+            and (self.host is None or _host_matches(self.host, request.authority))
+        )
+
     def takes_model(self, model: str | None) -> bool:
         if self.model is None:
             return True

@@ -79,7 +79,8 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sent. ``prefix_hash`` is a 64-bit hash of the part of the prompt that identifies a conversation
     (see ``router.proxy.peek``), or None where the body has no prompt. ``tenant`` is who pays for
     the request, None where nobody said; ``scheme`` is how the client came. ``permitted``: the
-    models that it may ask for, None for any.
+    models that it may ask for, None for any. ``alias`` is the name that the client used where
+    ``model`` is what it stands for.
     """
 
     id: str
@@ -99,6 +100,7 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     priority: Priority = Priority.NORMAL
     scheme: str = "http"
     permitted: NameSet | None = None
+    alias: str | None = None
 
     @property
     def prompt_tokens(self) -> int:

@@ -10,8 +10,10 @@ from typing import Literal
 import msgspec
 import xxhash
 
+from router.core.actions import Actions, OwnAnswer, Preflight
 from router.core.admission.rate_limit import RateLimit
 from router.core.clock import Rng
+from router.core.cors import Cors, requested_method
 from router.core.fault import Fault
 from router.core.matching import Matcher, StringMatch
 from router.core.model import LlmRequest
@@ -29,11 +31,15 @@ __all__ = [
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """One arm of a route. ``subset``: only endpoints that carry all these labels."""
+    """One arm of a route. ``subset``: only endpoints that carry all these labels.
+
+    ``actions``: what is done on the way there and back, the route's own included.
+    """
 
     cluster: str
     weight: int = 1
     subset: tuple[tuple[str, str], ...] = ()
+    actions: Actions | None = None
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +67,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     changes its version half-way, or anew for each request. Without a hash it is drawn anew.
     ``head_limit`` and ``silence_limit`` (seconds, 0 = none) follow from the rest: how long an
     attempt may take to the response head, and how long a response may be silent.
+    ``answer``: given instead of going anywhere, where there are no destinations; ``actions`` are
+    what is done to it.
     """
 
     name: str
@@ -71,6 +79,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[RateLimit, ...] = ()
     split: Split = "conversation"
     fault: Fault | None = None
+    answer: OwnAnswer | None = None
+    actions: Actions | None = None
     head_limit: float = 0.0
     silence_limit: float = 0.0
 
@@ -110,14 +120,30 @@ class RouteTable:
 
     Args:
         routes: in order of precedence.
+        aliases: other names of models, each with the model's own.
     """
 
-    __slots__ = ("_any_model", "_by_model", "_certain", "_certain_default", "_models", "routes")
+    __slots__ = (
+        "_any_model",
+        "_by_model",
+        "_certain",
+        "_certain_default",
+        "_models",
+        "aliases",
+        "preflights",
+        "routes",
+    )
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], aliases: Mapping[str, str] | None = None) -> None:
         self.routes = tuple(routes)
         named = dict.fromkeys(r.match.exact_model for r in routes if r.match.exact_model)
         self._models = tuple(name for name in named if name is not None)
+        self.aliases: Mapping[str | None, str] = dict((aliases or {}).items())
+        self.preflights = tuple(
+            (cors, msgspec.structs.replace(route, destinations=(), answer=Preflight(cors)))
+            for route in routes
+            if (cors := _cors_of(route)) is not None
+        )
         names = (*self._models, *{name for r in routes for name in r.match.adapters})
         self._any_model = tuple(r for r in routes if r.match.exact_model is None)
         self._by_model: Mapping[str | None, tuple[Route, ...]] = {
@@ -134,6 +160,23 @@ class RouteTable:
         first = self._any_model[0] if self._any_model else None
         self._certain_default = first if first is not None and first.match == Matcher() else None
 
+    def resolved(self, request: LlmRequest) -> LlmRequest:
+        """The request with the model that its own stands for."""
+        model = self.aliases.get(request.model)
+        if model is None:
+            return request
+        return msgspec.structs.replace(request, model=model, alias=request.model)
+
+    def preflight(self, request: LlmRequest) -> Route | None:
+        """What answers this preflight, or None: it is none, or its origin is not allowed."""
+        method = requested_method(request)
+        if method is None:
+            return None
+        for cors, route in self.preflights:
+            if route.match.takes_preflight(request, method) and cors.preflight(request):
+                return route
+        return None
+
     def match(self, request: LlmRequest, rng: Rng) -> Route | None:
         """The first route that takes the request, or None."""
         certain = self._certain.get(request.model, self._certain_default)
@@ -146,11 +189,17 @@ class RouteTable:
 
     def knows(self, model: str) -> bool:
         """Whether any route could take this model, whatever its other conditions."""
+        model = self.aliases.get(model, model)
         return any(route.match.takes_model(model) for route in self.routes)
 
     def models(self) -> tuple[str, ...]:
-        """The models that routes name exactly, in order."""
-        return self._models
+        """The models that routes name exactly, in order, and the aliases."""
+        return (*self._models, *(name for name in self.aliases if name is not None))
 
     def __repr__(self) -> str:
         return f"<RouteTable {[route.name for route in self.routes]}>"
+
+
+def _cors_of(route: Route) -> Cors | None:
+    actions = [route.actions, *(arm.actions for arm in route.destinations)]
+    return next((one.cors for one in actions if one is not None and one.cors is not None), None)

@@ -10,6 +10,7 @@ from router.core.admission.estimates import TokenEstimates
 from router.core.admission.limiter import SharedStore
 from router.core.admission.rate_limit import RateLimit
 from router.core.cluster import Cluster
+from router.core.cors import Cors
 from router.core.listener import ListenerLimits, ListenerPolicy
 from router.core.model import Endpoint
 from router.core.routing import RouteTable
@@ -21,6 +22,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ``tenant_limits``: rate limits by tenant, beside those of routes.
     ``access`` is None where nobody needs to say who he is; ``issuers`` are those whose tokens are
     taken.
+    ``cors``: for answers that no route has a hand in.
     """
 
     generation: int
@@ -33,6 +35,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[ListenerPolicy, ...] = ()
     access: Access | None = None
     issuers: tuple[Issuer, ...] = ()
+    cors: Cors | None = None
 
     def endpoints(self) -> Iterator[Endpoint]:
         for cluster in self.clusters.values():

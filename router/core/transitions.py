@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.core import errors, injection
 from router.core.access.tenants import forbidden
+from router.core.answers import own_answer
 from router.core.events import (
     FINISHED,
     STAND_BY,
@@ -39,7 +40,7 @@ def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     if request.permitted is not None and (error := forbidden(request)) is not None:
         return exchange.reject(error, now)
     if exchange.traffic is None:
-        return exchange.reject(exchange.director.unroutable(exchange.request), now)
+        return own_answer(exchange, now)
     assert exchange.route is not None
     if exchange.director.limiter.active:
         return exchange.director.limiter.start(exchange, now)

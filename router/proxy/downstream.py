@@ -18,6 +18,7 @@ from router.core import errors
 from router.proxy import respond
 from router.proxy.bad_head import refuse_early
 from router.proxy.chunked import ChunkedDecoder, ChunkError
+from router.proxy.cross_origin import permission
 from router.proxy.door import Visit
 from router.proxy.headers import RequestHead, parse_request
 from router.proxy.paths import Body, look_up
@@ -245,15 +246,12 @@ class Downstream(Timed):
         has_body = head.chunked or bool(head.length)
         try:
             kind = look_up(head.path, head.method)
-        except errors.RouterError as error:
-            server.turn_away(self, head, has_body, error)
-            return True
-        if self.visit.door.guarded and kind is not Body.HEALTH:
-            try:
+            if self.visit.door.guarded and kind is not Body.HEALTH:
                 self.visit.enter(head, self.peer)
-            except errors.Unauthorized as error:
-                server.turn_away(self, head, has_body, error)
+        except errors.RouterError as error:
+            if server.turned_away(self, head, has_body, error):
                 return True
+            kind = Body.ANY
         if kind >= Body.MODELS:
             server.answer_locally(self, head, kind, has_body)
             return True
@@ -394,10 +392,10 @@ class Downstream(Timed):
 
     def answer(self, head: RequestHead, status: int, body: bytes) -> None:
         """An answer of the router's own to a request without a body."""
-        self._answer_whole(
-            head,
-            respond.answer(status, body, head, close=self._closes_after(head)),
-        )
+        lines = permission(self._server.director.snapshot, head, self.visit)
+        extra = b"".join(line + b"\r\n" for line in lines)
+        close = self._closes_after(head)
+        self._answer_whole(head, respond.answer(status, body, head, extra=extra, close=close))
 
     def answer_error(self, head: RequestHead, error: errors.RouterError) -> None:
         """An error that leaves the connection usable; the request has no body."""

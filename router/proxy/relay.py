@@ -11,7 +11,7 @@ from typing import Final
 from router.core import errors, events
 from router.core.events import Stage
 from router.core.trace import NO_TRACE
-from router.proxy import fault, peek, respond
+from router.proxy import fault, peek, rewrite
 from router.proxy.accounting import record_of
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
@@ -127,10 +127,10 @@ class Relay(Carried):
             if effect.timeout:
                 self._drop_upstream()
                 self._arm(effect.stage, effect.timeout, now)
-        elif kind is events.Reject:
-            assert isinstance(effect, events.Reject)
+        elif kind is events.Reject or kind is events.Answer:
+            assert isinstance(effect, (events.Reject, events.Answer))
             self._drop_upstream()
-            self._answer(effect.error)
+            self._answer(effect)
             self.end(now)
         elif kind is events.Finish:
             assert isinstance(effect, events.Finish)
@@ -157,11 +157,9 @@ class Relay(Carried):
         upstream.dial(self)
 
     def connected(self, upstream: Upstream) -> None:
-        now = self._server.clock()
         self._send(upstream)
-        if self._mended:  # the exchange has been told of the first connection
-            return
-        self._await_head(self._first_byte_timeout(), now)
+        if not self._mended:  # else the exchange has been told of the first connection
+            self._await_head(self._first_byte_timeout(), self._server.clock())
 
     def _await_head(self, timeout: float, now: float) -> None:
         self.feed(events.CONNECTED, now)
@@ -198,6 +196,8 @@ class Relay(Carried):
             self.exchange.replayable = False
             self._uploading = True
             self._let_go()
+        if self.exchange.actions is not None:
+            buffers = rewrite.outgoing(self.exchange, head, peer, pieces, self.whole)
         upstream.send(self, buffers)
 
     def _upload(self, piece: bytes) -> None:
@@ -225,6 +225,8 @@ class Relay(Carried):
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
         self._let_go()
+        if exchange.actions is not None:
+            head = rewrite.response_head(head, exchange)
         exposed = self._server.limits.expose_decision
         told = exposed or exchange.standing is not None or exchange.trace is not NO_TRACE
         extra = decision(exchange, exposed) if told or exchange.cookie is not None else []
@@ -307,10 +309,10 @@ class Relay(Carried):
         if last := reply.broken_off(error, upstream, downstream.tail):
             downstream.transport.write(last)
 
-    def _answer(self, error: errors.RouterError) -> None:
-        """The exchange was refused before a response head was sent."""
-        self.closes = not self.downstream.may_keep_alive(self)
-        answer = respond.error_answer(error, self.head, self.exchange, close=self.closes)
+    def _answer(self, effect: events.Reject | events.Answer) -> None:
+        """The exchange is over before a response head was sent."""
+        self.closes = closes = not self.downstream.may_keep_alive(self)
+        answer = rewrite.own(effect, self.head, self.exchange, close=closes)
         self.downstream.transport.write(answer)
 
     def refuse(self, error: errors.RouterError) -> None:

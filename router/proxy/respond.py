@@ -34,6 +34,10 @@ def error_event(error: errors.RouterError) -> bytes:
     return b"\n\ndata: " + error_body(error) + b"\n\n"
 
 
+def status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, "Unknown").encode())
+
+
 def answer(
     status: int, body: bytes, request: RequestHead | None, *, extra: bytes = b"", close: bool
 ) -> bytes:
@@ -47,9 +51,8 @@ def answer(
     connection = b"connection: close\r\n" if close else b""
     if not close and request is not None and not request.http11:
         connection = b"connection: keep-alive\r\n"
-    return b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
-        status,
-        _REASONS.get(status, "Unknown").encode(),
+    return b"%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
+        status_line(status),
         _JSON,
         len(body),
         b"" if request is None else b"x-request-id: " + request.request_id + b"\r\n",

@@ -18,6 +18,7 @@ from router.core.model import EndpointId
 from router.core.trace import NO_TRACE, DecisionTrace
 from router.proxy import model_list
 from router.proxy.accounting import denial
+from router.proxy.cross_origin import is_preflight, permission
 from router.proxy.door import Door, Visit, open_door
 from router.proxy.downstream import Downstream
 from router.proxy.engine_tls import EngineTls
@@ -244,18 +245,23 @@ class ProxyServer:
         """A connection ended before any request."""
         self.recorder.denied(listener, reason, None)
 
-    def turn_away(
+    def turned_away(
         self, downstream: Downstream, head: RequestHead, has_body: bool, error: errors.RouterError
-    ) -> None:
-        """Refuse a request for its head."""
+    ) -> bool:
+        """Refuse a request for its head, unless it only asks whether one with another may come:
+        browsers say neither who they are nor take the method of the path for that."""
+        if is_preflight(self.director.snapshot, head, downstream.visit):
+            return False
         if isinstance(error, errors.Unauthorized):
             visit = downstream.visit
             record = denial(visit, head, error, self.wall())
             self.recorder.denied(visit.door.name, error.reason, record)
+        error.headers += tuple(permission(self.director.snapshot, head, downstream.visit))
         if has_body:  # unread, it would be in the way of the next request
             downstream.refuse(error, head)
         else:
             downstream.answer_error(head, error)
+        return True
 
     def pool(self, endpoint: EndpointId) -> Pool:
         pool = self._pools.get(endpoint)

@@ -87,6 +87,17 @@ BEYOND += (
     "not both",
     "the part above",
     "where it runs",
+    "goes nowhere",
+    "changes nothing",
+    "no body",
+    "needs a prefix",
+    "no group",
+    "means nothing",
+    "rewrite.host",
+    "own to write",
+    "is not known",
+    "compared as a text",
+    "an alias itself",
 )
 BEYOND += ("no fault", "could stall")
 

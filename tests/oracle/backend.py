@@ -15,6 +15,7 @@ class Backend:
     Attributes:
         behaviour: what it does once its script is over.
         script: what it does with the next requests, one each.
+        head: of the last request, as it came.
         hits: requests read.
         busiest: the most requests that were being answered at one time.
     """
@@ -30,6 +31,7 @@ class Backend:
         self.name = name
         self.behaviour = behaviour
         self.script = list(script)
+        self.head = b""
         self.hits = 0
         self.busiest = 0
         self._busy = 0
@@ -60,7 +62,8 @@ class Backend:
         self._tasks.add(task)
         try:
             while True:
-                head_only = await _read_request(reader)
+                self.head = await _read_request(reader)
+                head_only = self.head.startswith(b"HEAD ")
                 self.hits += 1
                 self._busy += 1
                 self.busiest = max(self.busiest, self._busy)
@@ -121,13 +124,14 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> bool:
-    """Whether it was a HEAD request."""
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+async def _read_request(reader: asyncio.StreamReader) -> bytes:
+    """The head, once the body has been read too."""
+    raw = await reader.readuntil(b"\r\n\r\n")
+    head = raw.lower()
     if b"transfer-encoding: chunked" in head:
         while size := int(await reader.readline(), 16):
             await reader.readexactly(size + 2)
         await reader.readexactly(2)
     elif b"content-length:" in head:
         await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
-    return head.startswith(b"head ")
+    return raw

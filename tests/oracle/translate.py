@@ -18,6 +18,16 @@ MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"
 MATCH_KEYS |= {"query_parameters", "runtime_fraction"}
 ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
 ACTION_KEYS |= {"max_stream_duration", "hash_policy", "rate_limits"}
+ACTION_KEYS |= {"prefix_rewrite", "host_rewrite_literal", "regex_rewrite"}
+ROUTE_KEYS = {"name", "match", "route", "redirect", "direct_response"}
+ROUTE_KEYS |= {"request_headers_to_add", "request_headers_to_remove"}
+REDIRECT = {"path_redirect": "path", "response_code": "status"}
+CODES = {"MOVED_PERMANENTLY": 301, "FOUND": 302}
+APPEND = {
+    "APPEND_IF_EXISTS_OR_ADD": "add",
+    "OVERWRITE_IF_EXISTS_OR_ADD": "set",
+    "ADD_IF_ABSENT": "add_if_absent",
+}
 RETRY_KEYS = {"retry_on", "num_retries", "per_try_timeout", "retry_back_off"}
 RETRY_KEYS |= {"per_try_idle_timeout"}
 RETRY_KEYS |= {"retriable_status_codes", "retriable_headers"}
@@ -53,7 +63,7 @@ def _used(
     clusters: dict[str, dict[str, Any]], routes: list[dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Those with a balancer that needs no key, or that were given one."""
-    wanted = {arm["cluster"] for route in routes for arm in route["to"]}
+    wanted = {arm["cluster"] for route in routes for arm in route.get("to", ())}
     return {
         name: spec
         for name, spec in clusters.items()
@@ -172,16 +182,21 @@ def _hashed(policies: list[dict[str, Any]], name: str, clusters: dict[str, dict[
 
 def _route(route: dict[str, Any], clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
     action = dict(route.get("route", {}))
-    extra = set(route) - {"name", "match", "route"} | set(action) - ACTION_KEYS
-    if extra or not action:
+    extra = set(route) - ROUTE_KEYS | set(action) - ACTION_KEYS
+    if extra:
         raise NotOurs(", ".join(sorted(extra)))
+    if not action:
+        return {"match": _match(route["match"])} | _own_answer(route)
     if "hash_policy" in action:
         action["cluster"] = _hashed(action["hash_policy"], action["cluster"], clusters)
     if "cluster" in action:
         to: list[dict[str, Any]] = [{"cluster": action["cluster"]}]
     else:
         arms = action["weighted_clusters"]["clusters"]
-        to = [{"cluster": arm["name"], "weight": arm["weight"]} for arm in arms]
+        to = [
+            {"cluster": arm["name"], "weight": arm["weight"], "headers": _headers(arm)}
+            for arm in arms
+        ]
     used = [clusters[arm["cluster"]] for arm in to]
     if any("per_host_thresholds" in spec.get("circuit_breakers", {}) for spec in used):
         raise NotOurs("per_host_thresholds")
@@ -193,9 +208,44 @@ def _route(route: dict[str, Any], clusters: dict[str, dict[str, Any]]) -> dict[s
     return {
         "match": _match(route["match"]),
         "to": to,
+        "rewrite": _rewrite(action),
+        "headers": _headers(route),
         "timeouts": {"total": total, "idle": idle, "first_byte": idle},
         "retry": _retry(action.get("retry_policy"), _thresholds(used[0])),
     }
+
+
+def _own_answer(route: dict[str, Any]) -> dict[str, Any]:
+    if "direct_response" in route:
+        answer = route["direct_response"]
+        return {
+            "direct_response": {"status": answer["status"], "body": answer["body"]["inline_string"]}
+        }
+    fields = {REDIRECT[name]: value for name, value in route["redirect"].items()}
+    return {"redirect": fields | {"status": CODES[fields.get("status", "MOVED_PERMANENTLY")]}}
+
+
+def _rewrite(action: dict[str, Any]) -> dict[str, Any]:
+    ours = {"prefix": action.get("prefix_rewrite"), "host": action.get("host_rewrite_literal")}
+    if "regex_rewrite" in action:
+        regex = action["regex_rewrite"]
+        ours["regex"] = {
+            "pattern": regex["pattern"]["regex"],
+            "substitution": regex["substitution"],
+        }
+    return {name: value for name, value in ours.items() if value is not None}
+
+
+def _headers(part: dict[str, Any]) -> dict[str, Any]:
+    """Of a route or of an arm."""
+    ours: dict[str, Any] = {}
+    for side in ("request", "response"):
+        edits: dict[str, Any] = {"remove": part.get(f"{side}_headers_to_remove", [])}
+        for one in part.get(f"{side}_headers_to_add", ()):
+            kind = APPEND[one.get("append_action", "APPEND_IF_EXISTS_OR_ADD")]
+            edits.setdefault(kind, {})[one["header"]["key"]] = one["header"]["value"]
+        ours[side] = edits
+    return ours
 
 
 def _match(match: dict[str, Any]) -> dict[str, Any]:
