@@ -183,20 +183,6 @@ def retried_client_errors(config: Config) -> Iterator[Problem]:
                 )
 
 
-def limit_by_the_clients_word(config: Config) -> Iterator[Problem]:
-    for index, route in enumerate(config.routes):
-        keys = [limit.per for limit in route.limits]
-        if keys and all(_claimed(per) for per in keys):
-            yield Problem(
-                ("routes", index, "limits"),
-                f"every limit of route {route.name!r} counts by what clients say of themselves",
-            )
-
-
-def _claimed(per: tuple[str, ...]) -> bool:
-    return any(key.startswith(("user", "header:", "key")) for key in per)
-
-
 def _per_try(route: RouteSpec) -> float:
     return 0.0 if route.retry is None else float(route.retry.per_try_timeout)
 

@@ -10,6 +10,7 @@ import msgspec
 
 from router.config import lint_clusters as clusters
 from router.config import lint_detours as detours
+from router.config import lint_limits as limits
 from router.config import lint_places as places
 from router.config import lint_process as process
 from router.config import lint_retry as retry
@@ -90,7 +91,7 @@ RULES: tuple[Rule, ...] = (
          clusters.model_without_a_route),
     Rule("WP025", "info", "rate limits by the client's own word",
          "Add a limit per address, or one for the whole route.",
-         routes.limit_by_the_clients_word),
+         limits.limit_by_the_clients_word),
     Rule("WP026", "warning", "client errors retried",
          "Retry on 5xx, 429 and failures of the connection.", routes.retried_client_errors),
     Rule("WP027", "warning", "max_buffered below buffer_body",
@@ -114,5 +115,13 @@ RULES: tuple[Rule, ...] = (
          "Name a region that endpoints are in.", places.nobody_in_the_region),
     Rule("WP044", "warning", "one session cookie for two clusters",
          "Give each cluster's session a name of its own.", places.one_cookie_for_two_clusters),
+    Rule("WP050", "warning", "token limit smaller than an answer",
+         "Raise burst, or lower token_estimates.output to what answers come to.",
+         limits.smaller_than_an_answer),
+    Rule("WP051", "warning", "every router allows the whole limit without Redis",
+         "Set redis.machines to the number of routers, or choose another on_failure.",
+         limits.whole_limit_without_redis),
+    Rule("WP052", "info", "redis that nothing uses",
+         "Give a limit scope: global, or remove the section.", limits.redis_for_nothing),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

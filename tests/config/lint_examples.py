@@ -129,4 +129,12 @@ EXAMPLES = [
      [top("locality: us"), (CHAT, PLACED + "\n    localities: {failover: {eu: us}}")]),
     ("WP044", [chat("session: {type: cookie}"), (SPARE, SPARE + "\n    session: {type: cookie}")], "{type: cookie}",
      [chat("session: {type: cookie}"), (SPARE, SPARE + "\n    session: {type: cookie, name: other}")]),
+    ("WP050", [first("limits: [{unit: tokens, rate: 200/min}, 9/s]")], "{unit: tokens, rate: 200/min}, 9",
+     [first("limits: [{unit: tokens, rate: 200/min, burst: 2k}, 9/s]")]),
+    ("WP050", [first("limits: [{unit: tokens, rate: 200/min}, 9/s]")], "{unit: tokens, rate: 200/min}, 9",
+     [top("token_estimates: {output: 100}"), first("limits: [{unit: tokens, rate: 200/min}, 9/s]")]),
+    ("WP051", [top('redis: "r:6379"'), first("limits: {rate: 9/s, scope: global}")], '"r:6379"',
+     [top('redis: {address: "r:6379", machines: 2}'), first("limits: {rate: 9/s, scope: global}")]),
+    ("WP052", [top('redis: {address: "r:6379", on_failure: deny}')], '{address: "r:6379"',
+     [top('redis: {address: "r:6379", on_failure: deny}'), first("limits: {rate: 9/s, scope: global}")]),
 ]  # fmt: skip

@@ -100,6 +100,14 @@ BEYOND += (
     "an alias itself",
 )
 BEYOND += ("no fault", "could stall")
+BEYOND += (
+    "at least 50ms",
+    "burst goes",
+    "can have debt",
+    "give a rate",
+    "kept in Redis",
+    "rate and",
+)
 
 
 @pytest.mark.parametrize(

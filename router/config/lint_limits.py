@@ -1,0 +1,60 @@
+"""Lint rules about rate limits: whose word they take, and what they come to."""
+
+from collections.abc import Iterator
+
+from router.config.findings import Path, Problem
+from router.config.limits import RateLimitSpec
+from router.config.schema import Config
+
+CLAIMED = ("user", "header:", "key")
+"""Descriptors that a client can say anything for, unless somebody checks who it is."""
+
+
+def limit_by_the_clients_word(config: Config) -> Iterator[Problem]:
+    for index, route in enumerate(config.routes):
+        keys = [limit.per for limit in route.limits]
+        if keys and all(_claimed(per) for per in keys):
+            yield Problem(
+                ("routes", index, "limits"),
+                f"every limit of route {route.name!r} counts by what clients say of themselves",
+            )
+
+
+def _claimed(per: tuple[str, ...]) -> bool:
+    return any(key.startswith(CLAIMED) for key in per)
+
+
+def smaller_than_an_answer(config: Config) -> Iterator[Problem]:
+    usual = config.token_estimates.output
+    for path, limit in _limits(config):
+        if limit.unit == "tokens" and _burst(limit) < usual:
+            yield Problem(
+                path,
+                f"a burst of {_burst(limit):g} tokens is less than one answer is taken to need "
+                f"({int(usual)}): each request waits for a full bucket",
+            )
+
+
+def whole_limit_without_redis(config: Config) -> Iterator[Problem]:
+    redis = config.redis
+    if redis is not None and redis.on_failure == "local_share" and redis.machines == 1:
+        yield Problem(
+            ("redis", "machines"),
+            "while Redis is gone every router allows the whole limit: one machine's part is all",
+        )
+
+
+def redis_for_nothing(config: Config) -> Iterator[Problem]:
+    shared = any(limit.scope == "global" for _, limit in _limits(config))
+    if config.redis is not None and not shared:
+        yield Problem(("redis",), "no limit has scope: global, so nothing is kept there")
+
+
+def _limits(config: Config) -> Iterator[tuple[Path, RateLimitSpec]]:
+    for index, route in enumerate(config.routes):
+        for number, limit in enumerate(route.limits):
+            yield ("routes", index, "limits", number), limit
+
+
+def _burst(limit: RateLimitSpec) -> float:
+    return limit.build("").bucket.capacity
