@@ -9,6 +9,7 @@ from router.admin.pages import ui_routes
 from router.admin.views_clusters import ClusterViews
 from router.admin.views_config import ConfigViews
 from router.admin.views_events import EventViews
+from router.admin.views_limits import LimitViews
 from router.admin.views_process import ProcessViews
 from router.control.plane import ControlPlane
 
@@ -26,6 +27,7 @@ def admin_app(plane: ControlPlane, describe: Describe) -> web.Application:
     app.add_routes(ProcessViews(plane).routes())
     app.add_routes(ClusterViews(plane).routes())
     app.add_routes(ConfigViews(plane).routes())
+    app.add_routes(LimitViews(plane).routes())
     app.add_routes(EventViews(plane).routes())
     app.add_routes(ExplainViews(plane, describe).routes())
     chat = ChatViews(plane)

@@ -49,9 +49,20 @@ async def test_ten_mean_ten_whichever_worker_is_asked(tmp_path: Path) -> None:
             assert (await refused.json())["error"]["code"] == "rate_limit_exceeded"
 
             assert (await ask(router, "blue")).status == 200
+            [limit] = (await router.get("/limits?header:x-team=blue"))["limits"]
+            assert (limit["route"], limit["per"]) == ("all", ["header:x-team"])
+            assert 8.9 < limit["remaining"] < 9.1
+            await until(lambda: refusals(router, 30))
+            assert (await router.ask("GET", "/limits?team=blue"))[0] == 400
             # What was used up stays used up over a reload.
             assert (await router.ask("POST", "/reload", {}))[0] == 200
             assert (await ask(router, "red")).status == 429
+
+
+async def refusals(router: RouterProcess, count: int) -> bool:
+    [limit] = (await router.get("/limits"))["limits"]
+    assert limit["remaining"] is None, "of whose bucket was not said"
+    return bool(limit["refused"] == count)
 
 
 TOKENS = "limits: [{unit: tokens, rate: 500/d, per: header:x-team}]"
