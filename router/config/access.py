@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from router.config.limits import TenantLimits
 from router.config.section import Name, Section, Text, doc
 from router.config.units import Duration, Interval, Secret
 from router.core.access.claims import Issuer
@@ -41,8 +42,6 @@ class KeySpec(Section, frozen=True, kw_only=True):
 class TenantSpec(Section, frozen=True, kw_only=True):
     """Somebody who uses the models, known by keys, tokens or client certificates."""
 
-    planned: ClassVar[tuple[str, ...]] = ("limits",)
-
     name: Annotated[Name, doc("Unique among tenants; appears in logs and metrics.")]
     keys: Annotated[
         tuple[KeySpec, ...],
@@ -71,6 +70,7 @@ class TenantSpec(Section, frozen=True, kw_only=True):
     priority: Annotated[
         Literal["high", "normal", "low"], doc("Of its requests against other tenants'.")
     ] = "normal"
+    limits: TenantLimits | None = None
 
 
 class JwtSpec(Section, frozen=True, kw_only=True):

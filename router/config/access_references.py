@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from router.config.access import Auth, TenantSpec, digest_of
 from router.config.findings import Path, Problem, closest
+from router.config.limits import tenant_limit_problems
 from router.config.route_references import duplicates
 from router.config.schema import Config
 from router.core.access.addresses import parse_network
@@ -13,6 +14,9 @@ from router.core.access.addresses import parse_network
 def access_problems(config: Config) -> Iterator[Problem]:
     yield from duplicates([spec.name for spec in config.tenants], "tenant", ("tenants",), "name")
     yield from _keys(config.tenants)
+    for index, tenant in enumerate(config.tenants):
+        if tenant.limits is not None:
+            yield from tenant_limit_problems(tenant.limits, ("tenants", index), config.redis)
     yield from _modes(config)
     yield from _tokens(config.auth, [tenant.name for tenant in config.tenants])
     for index, cluster in enumerate(config.clusters):

@@ -52,6 +52,11 @@ def build(config: Config, generation: int) -> Snapshot:
         ),
         cors=cors,
         limits=_limits(config.limits),
+        tenant_limits={
+            tenant.name: tenant.limits.build(tenant.name)
+            for tenant in config.tenants
+            if tenant.limits is not None
+        },
         estimates=config.token_estimates.build(),
         shared_store=SharedStore() if config.redis is None else config.redis.build(),
         listeners=tuple(build_listener(spec, config) for spec in config.listeners),

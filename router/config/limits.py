@@ -135,16 +135,21 @@ class TenantLimits(Section, frozen=True, kw_only=True):
         dict[Text, Allowances], doc("Further limits for requests that name this model.")
     ] = {}
 
-    def faults(self) -> Iterator[tuple[Path, str]]:
-        """What is wrong with fields together: path and message."""
+    def each(self) -> Iterator[tuple[Path, Allowance]]:
+        """All that are given, and where."""
         sets: list[tuple[Path, TenantLimits | Allowances]] = [((), self)]
         sets += [(("models", name), found) for name, found in self.models.items()]
         for path, found in sets:
             for unit in _UNITS:
-                one = getattr(found, unit)
-                if one is not None:
-                    for field, message in _debt_faults(unit, one.debt):
-                        yield (*path, unit, field), message
+                if (one := getattr(found, unit)) is not None:
+                    yield (*path, unit), one
+
+    def faults(self) -> Iterator[tuple[Path, str]]:
+        """What is wrong with fields together: path and message."""
+        for path, one in self.each():
+            unit: Unit = "tokens" if path[-1] == "tokens" else "requests"
+            for field, message in _debt_faults(unit, one.debt):
+                yield (*path, field), message
 
     def build(self, tenant: str) -> tuple[RateLimit, ...]:
         """The core's limits."""
@@ -270,6 +275,17 @@ def limit_problems(
             yield Problem((*here, field) if field else here, message)
         if limit.scope == "global" and redis is None:
             yield Problem((*here, "scope"), NO_REDIS)
+
+
+def tenant_limit_problems(
+    limits: TenantLimits, path: Path, redis: RedisSpec | None
+) -> Iterator[Problem]:
+    """What is wrong with the field ``limits`` of the tenant at ``path``."""
+    for where, message in limits.faults():
+        yield Problem((*path, "limits", *where), message)
+    for where, one in limits.each():
+        if one.scope == "global" and redis is None:
+            yield Problem((*path, "limits", *where, "scope"), NO_REDIS)
 
 
 NO_REDIS = "limits of all routers are kept in Redis: give redis: {address: host:port}"

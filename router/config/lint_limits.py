@@ -3,35 +3,32 @@
 from collections.abc import Iterator
 
 from router.config.findings import Path, Problem
-from router.config.limits import RateLimitSpec
 from router.config.schema import Config
+from router.core.admission.rate_limit import RateLimit
 
-CLAIMED = ("user", "header:", "key")
-"""Descriptors that a client can say anything for, unless somebody checks who it is."""
+CLAIMED = ("user", "header:")
+"""Descriptors that a client can say anything for; a key, too, where nobody checks it."""
 
 
 def limit_by_the_clients_word(config: Config) -> Iterator[Problem]:
+    claimed = CLAIMED if config.tenants else (*CLAIMED, "key")
     for index, route in enumerate(config.routes):
         keys = [limit.per for limit in route.limits]
-        if keys and all(_claimed(per) for per in keys):
+        if keys and all(any(d.startswith(claimed) for d in per) for per in keys):
             yield Problem(
                 ("routes", index, "limits"),
                 f"every limit of route {route.name!r} counts by what clients say of themselves",
             )
 
 
-def _claimed(per: tuple[str, ...]) -> bool:
-    return any(key.startswith(CLAIMED) for key in per)
-
-
 def smaller_than_an_answer(config: Config) -> Iterator[Problem]:
     usual = config.token_estimates.output
     for path, limit in _limits(config):
-        if limit.unit == "tokens" and _burst(limit) < usual:
+        if limit.unit == "tokens" and limit.bucket.capacity < usual:
             yield Problem(
                 path,
-                f"a burst of {_burst(limit):g} tokens is less than one answer is taken to need "
-                f"({int(usual)}): each request waits for a full bucket",
+                f"a burst of {limit.bucket.capacity:g} tokens is less than one answer is taken to "
+                f"need ({int(usual)}): each request waits for a full bucket",
             )
 
 
@@ -50,11 +47,12 @@ def redis_for_nothing(config: Config) -> Iterator[Problem]:
         yield Problem(("redis",), "no limit has scope: global, so nothing is kept there")
 
 
-def _limits(config: Config) -> Iterator[tuple[Path, RateLimitSpec]]:
+def _limits(config: Config) -> Iterator[tuple[Path, RateLimit]]:
     for index, route in enumerate(config.routes):
         for number, limit in enumerate(route.limits):
-            yield ("routes", index, "limits", number), limit
-
-
-def _burst(limit: RateLimitSpec) -> float:
-    return limit.build("").bucket.capacity
+            yield ("routes", index, "limits", number), limit.build("")
+    for index, tenant in enumerate(config.tenants):
+        if tenant.limits is not None:
+            places = (path for path, _ in tenant.limits.each())
+            for path, built in zip(places, tenant.limits.build(""), strict=True):
+                yield ("tenants", index, "limits", *path), built

@@ -21,7 +21,8 @@ from router.config.load import read_texts
 from router.config.schema import Config
 from router.config.section import Section, Text, doc
 from router.config.units import Percent
-from router.core.admission.token_bucket import Bottomless
+from router.core.admission.estimates import Consumption
+from router.core.admission.token_bucket import Bottomless, LocalBuckets
 from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director
 from router.core.events import COMPLETE, CONNECTED, START, Connect, Head, Reject
@@ -71,6 +72,14 @@ class Expectation(Section, frozen=True, kw_only=True):
         doc("Of the case's requests, by host:port, cluster name or endpoint's label=value."),
     ] = msgspec.field(default_factory=dict)
     tolerance: Annotated[Percent, doc("By how much a share may differ, in points.")] = Percent(3)
+    limited: Annotated[
+        Annotated[int, msgspec.Meta(ge=0)] | None,
+        doc(
+            "How many of the requests are refused by rate limits (429). Buckets are full at first, "
+            "requests come a second apart and use what they were estimated at; without this field "
+            "nobody is limited."
+        ),
+    ] = None
 
 
 class Case(Section, frozen=True, kw_only=True):
@@ -167,9 +176,11 @@ class _Tally:
 
 def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
     fleet = Fleet(affinity=AffinityTable.of_size(1 << 12))
-    # A case is drawn thousands of times at one moment: rate limits are not what it asks about.
-    director = Director(snapshot, fleet, random.Random(case.seed), buckets=Bottomless())
+    # A case is drawn thousands of times: rate limits are rarely what it asks about.
+    buckets = Bottomless() if case.expect.limited is None else LocalBuckets()
+    director = Director(snapshot, fleet, random.Random(case.seed), buckets=buckets)
     director.limiter.dry = True
+    director.limiter.meter = _AsEstimated(director)
     for address in case.down:
         for host in _at(fleet, address):
             fleet.set_health(host.id, False)
@@ -185,6 +196,18 @@ def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
         failures=tuple(_failures(case, tally)),
         routes=frozenset(tally.routes),
     )
+
+
+class _AsEstimated:
+    """A meter by which every answer comes to what was expected of it."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+
+    def consumed(self, serial: int, *, usage: bool) -> Consumption:
+        request = self._director.active[serial].request
+        prompt, output = self._director.limiter.estimator.expected(request)
+        return Consumption(round(prompt), round(output))
 
 
 def _at(fleet: Fleet, address: str) -> list[HostState]:
@@ -241,7 +264,7 @@ def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) ->
 
 def _failures(case: Case, tally: _Tally) -> list[str]:
     expect, times = case.expect, case.times
-    failures = []
+    failures = _limited(case, tally)
 
     def all_of(what: str, wanted: object, counts: Counter[object]) -> None:
         if counts[wanted] != times:
@@ -271,6 +294,15 @@ def _failures(case: Case, tally: _Tally) -> list[str]:
         if abs(got - share) > expect.tolerance:
             failures.append(f"share of {key}: expected {share}, got {got:.1f}%")
     return failures
+
+
+def _limited(case: Case, tally: _Tally) -> list[str]:
+    """What is wrong with the number of 429s; those that are asked about are nothing else's."""
+    expected = case.expect.limited
+    got = 0 if expected is None else tally.statuses.pop(429, 0)
+    if expected is None or got == expected:
+        return []
+    return [f"limited: expected {expected} of {case.times}, got {got}"]
 
 
 def _show(value: object) -> str:

@@ -133,6 +133,8 @@ EXAMPLES = [
      [first("limits: [{unit: tokens, rate: 200/min, burst: 2k}, 9/s]")]),
     ("WP050", [first("limits: [{unit: tokens, rate: 200/min}, 9/s]")], "{unit: tokens, rate: 200/min}, 9",
      [top("token_estimates: {output: 100}"), first("limits: [{unit: tokens, rate: 200/min}, 9/s]")]),
+    ("WP050", [top("tenants: [{name: t, limits: {requests: 9/s, tokens: 100/s}}]")], "100/s",
+     [top("tenants: [{name: t, limits: {requests: 9/s, tokens: 1k/s}}]")]),
     ("WP051", [top('redis: "r:6379"'), first("limits: {rate: 9/s, scope: global}")], '"r:6379"',
      [top('redis: {address: "r:6379", machines: 2}'), first("limits: {rate: 9/s, scope: global}")]),
     ("WP052", [top('redis: {address: "r:6379", on_failure: deny}')], '{address: "r:6379"',

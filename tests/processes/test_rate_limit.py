@@ -1,6 +1,7 @@
 """A rate limit as clients meet it, over two worker processes."""
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -123,6 +124,44 @@ async def test_a_client_that_leaves_is_charged_what_came(tmp_path: Path) -> None
             status, headers, _ = await asked(router, "red", 120)
             assert status == 200
             assert int(headers["x-ratelimit-remaining-tokens"]) > 200
+
+
+DIGESTS = {n: hashlib.sha256(f"key-of-{n}".encode()).hexdigest() for n in ("gold", "free")}
+TENANTS = f"""
+tenants:
+  - name: gold
+    keys: {{sha256: {DIGESTS["gold"]}}}
+    limits: {{requests: {{rate: 1/d, burst: 3}}, models: {{emulated: {{tokens: 100k/d}}}}}}
+  - name: free
+    keys: {{sha256: {DIGESTS["free"]}}}
+    limits: {{requests: {{rate: 1/d, burst: 2}}}}
+"""
+
+
+async def test_a_tenants_limits_hold_for_its_key(tmp_path: Path) -> None:
+    async with emulator("a") as engine:
+        found = {}
+        text = configuration(engine.address, workers=2, extra=TENANTS)
+        async with serving(tmp_path, text) as router:
+            hello = [{"role": "user", "content": "hi"}]
+            body = {"model": "emulated", "messages": hello, "max_tokens": 9}
+            for name in ("gold", "free"):
+                statuses = []
+                for _ in range(4):
+                    headers = {"authorization": f"Bearer key-of-{name}"}
+                    url = f"{router.api}/v1/chat/completions"
+                    async with router.session.post(url, json=body, headers=headers) as answer:
+                        statuses.append(answer.status)
+                found[name] = statuses
+            assert found == {"gold": [200, 200, 200, 429], "free": [200, 200, 429, 429]}
+            seen = (await router.get("/limits?model=emulated&tenant=gold"))["limits"]
+            assert [(one["tenant"], one["name"]) for one in seen] == [
+                ("gold", "tenant gold requests"),
+                ("gold", "tenant gold model emulated tokens"),
+                ("free", "tenant free requests"),
+            ]
+            assert seen[0]["remaining"] < 0.1
+            assert 99_900 < seen[1]["remaining"] < 100_000
 
 
 @pytest.mark.tool
