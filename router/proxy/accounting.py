@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 _SILENT: Usage = (None, None, None)
 
 
-def record_of(relay: "Relay", exchange: Exchange, now: float) -> ExchangeRecord:
-    """The record of an exchange that has just ended."""
-    request, route, traffic, reply = exchange.request, exchange.route, exchange.traffic, relay.reply
-    tells = reply is not None and reply.tells_usage
-    prompt, completion, cached = usage(relay.downstream.tail) if tells else _SILENT
+def record_of(
+    relay: "Relay", exchange: Exchange, ended_at: float, tail: list[bytes]
+) -> ExchangeRecord:
+    """The record of an exchange that has ended.
+
+    Args:
+        tail: the last reads of its response, if they may tell of usage.
+    """
+    request, route, traffic = exchange.request, exchange.route, exchange.traffic
+    prompt, completion, cached = usage(tail) if tail else _SILENT
     arrived = relay.arrived
     head_at, first_body_at = exchange.head_at, relay.first_body_at
     tried = exchange.tried
@@ -38,7 +43,7 @@ def record_of(relay: "Relay", exchange: Exchange, now: float) -> ExchangeRecord:
         exchange.reason,
         exchange.attempt,
         relay.arrived_wall,
-        now - arrived,
+        ended_at - arrived,
         exchange.queued_for,
         None if head_at is None else head_at - arrived,
         None if first_body_at is None else first_body_at - arrived,

@@ -12,7 +12,6 @@ from router.core import errors, events
 from router.core.events import Stage
 from router.core.trace import NO_TRACE
 from router.proxy import fault, peek, rewrite
-from router.proxy.accounting import record_of
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.credentials import with_credential
@@ -348,7 +347,7 @@ class Relay(Carried):
             self.fault.cancel()
         if self._held:
             self._let_go()
-        server.recorder.exchange_ended(record_of(self, exchange, now))
+        server.ledger.add(self, exchange, now)
         if self._refusal is not None:
             downstream.refuse(self._refusal, self.head)
         else:

@@ -25,6 +25,7 @@ from router.proxy.engine_tls import EngineTls
 from router.proxy.explainer import Explainer
 from router.proxy.handshake import Handshake
 from router.proxy.headers import RequestHead
+from router.proxy.ledger import Ledger
 from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
 from router.proxy.pool import Pool
@@ -76,6 +77,7 @@ class ProxyServer:
         self.contexts: Mapping[str, EngineTls] = {}
         self.relays: dict[int, Relay] = {}
         director.limiter.meter = RelayMeter(self.relays)
+        self.ledger = Ledger(recorder)
         self.wheel = Wheel(clock, self._tick)
         self._pools: dict[EndpointId, Pool] = {}
         self._listeners: list[asyncio.Server] = []
@@ -281,6 +283,7 @@ class ProxyServer:
             self._granting = False
 
     def _tick(self, now: float) -> None:
+        self.ledger.settle()
         self.grant()
         self.director.limiter.debit(now)
         if len(self._pools) > 2 * len(self.director.fleet.hosts) + 16:

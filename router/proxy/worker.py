@@ -287,6 +287,8 @@ class Worker:
             self._report()
 
     def _report(self) -> None:
+        if self._server is not None:
+            self._server.ledger.settle()
         if self._channel.backlog < MAX_CHANNEL_BACKLOG:
             if lines := self._ring.take():
                 self._channel.send(AccessLines(data=lines))

@@ -22,6 +22,7 @@ from router.core.session.policy import Session
 from router.core.snapshot import Snapshot
 from router.proxy import overview
 from router.proxy.downstream import Downstream
+from router.proxy.ledger import Ledger
 from router.proxy.security import Security
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
@@ -134,21 +135,28 @@ class Engine:
 
 class Recorder(NoRecorder):
     def __init__(self) -> None:
-        self.records: list[ExchangeRecord] = []
+        self.ledger: Ledger | None = None
+        self._records: list[ExchangeRecord] = []
         self.refusals: list[tuple[int, str]] = []
         self.denials: list[tuple[str, str]] = []
         self.opened = 0
+
+    @property
+    def records(self) -> list[ExchangeRecord]:
+        if self.ledger is not None:
+            self.ledger.settle()
+        return self._records
 
     def connection_opened(self) -> None:
         self.opened += 1
 
     def exchange_ended(self, record: ExchangeRecord) -> None:
-        self.records.append(record)
+        self._records.append(record)
 
     def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
         self.denials.append((listener, reason))
         if record is not None:
-            self.records.append(record)
+            self._records.append(record)
 
     def refused(self, status: int, flag: str) -> None:
         self.refusals.append((status, flag))
@@ -253,6 +261,7 @@ class Rig:
         self.fleet = Fleet()
         self.director = Director(self.snapshot(), self.fleet, random.Random(7))
         self.server = ProxyServer(self.director, self.recorder)
+        self.recorder.ledger = self.server.ledger
         self.secure()
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]
