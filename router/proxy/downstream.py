@@ -205,7 +205,7 @@ class Downstream(Timed):
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
         elif phase is _BODY:
-            self._read_body(data)
+            self._read_body(data, self._server.clock())
         elif phase is _BUSY:
             self._buffer += data
             if len(self._buffer) > PIPELINE_LIMIT:
@@ -293,7 +293,7 @@ class Downstream(Timed):
             self._left = head.length
         data, self._buffer = self._buffer, b""
         if data:
-            self._read_body(data)
+            self._read_body(data, now)
             return
         if head.expect:
             self.transport.write(CONTINUE)
@@ -307,11 +307,11 @@ class Downstream(Timed):
             deadline = min(deadline, self.relay.total_deadline)
         self._server.wheel.set(self, deadline)
 
-    def _read_body(self, data: bytes) -> None:
+    def _read_body(self, data: bytes, now: float) -> None:
         relay = self.relay
         assert relay is not None
         if self._decoder is not None:
-            self._read_chunked(relay, self._decoder, data)
+            self._read_chunked(relay, self._decoder, data, now)
             return
         size = len(data)
         if size > self._left:
@@ -323,11 +323,11 @@ class Downstream(Timed):
         if self.phase is not _BODY:
             return
         if self._left:
-            self.await_body(self._server.clock())
+            self.await_body(now)
         else:
-            self._body_complete(relay)
+            self._body_complete(relay, now)
 
-    def _read_chunked(self, relay: Relay, decoder: ChunkedDecoder, data: bytes) -> None:
+    def _read_chunked(self, relay: Relay, decoder: ChunkedDecoder, data: bytes, now: float) -> None:
         limits = self._server.limits
         try:
             pieces = decoder.feed(data)
@@ -343,13 +343,13 @@ class Downstream(Timed):
         elif decoder.done:
             self._buffer = decoder.rest
             self._decoder = None
-            self._body_complete(relay)
+            self._body_complete(relay, now)
         else:
-            self.await_body(self._server.clock())
+            self.await_body(now)
 
-    def _body_complete(self, relay: Relay) -> None:
+    def _body_complete(self, relay: Relay, now: float) -> None:
         self.phase = _BUSY
-        relay.finish_request(self._server.clock())
+        relay.finish_request(now)
 
     # --- answers --------------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ class Gate(Hold):
         if not self._open or self._relay is None:
             return
         if self._ended:
-            relay.response_ended()
+            relay.response_ended(now)
         elif not relay.downstream.write_paused:
             relay.client_unblocked()
 
@@ -187,7 +187,7 @@ def act(relay: "Relay", server: "ProxyServer", effect: events.Effect, now: float
 
 
 def begin(
-    relay: "Relay", server: "ProxyServer", reply: "Reply", head: "ResponseHead", data: bytes
+    relay: "Relay", server: "ProxyServer", head: "ResponseHead", data: bytes, now: float
 ) -> bool:
     """Put a gate before a response that is to be tampered with; False for any other.
 
@@ -195,6 +195,8 @@ def begin(
         data: what came of the body with the head.
     """
     assert relay.exchange is not None and relay.exchange.injection is not None
+    reply = relay.reply
+    assert reply is not None
     marks = relay.exchange.injection.marks
     if not marks or not head.event_stream:
         return False
@@ -202,5 +204,5 @@ def begin(
     relay.bytes_out = len(reply.head)
     relay.downstream.transport.write(reply.head)
     if data:
-        relay.body(data)
+        relay.body(data, now)
     return True

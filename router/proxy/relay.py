@@ -215,11 +215,12 @@ class Relay(Carried):
 
     # --- the response -------------------------------------------------------------------------
 
-    def response_began(self, upstream: Upstream, head: ResponseHead, data: bytes) -> None:
+    def response_began(
+        self, upstream: Upstream, head: ResponseHead, data: bytes, now: float
+    ) -> None:
         """The head, with what came of the body in the same read."""
         exchange, downstream = self.exchange, self.downstream
         assert exchange is not None and exchange.route is not None
-        now = self._server.clock()
         self.feed(events.Head(head.status, retry_after=head.retry_after, lines=head.start), now)
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
@@ -234,7 +235,7 @@ class Relay(Carried):
         idle = exchange.route.silence_limit
         self.idle = idle or NEVER
         self._arm(_IDLE, idle, now)
-        if exchange.injection and fault.begin(self, self._server, reply, head, data):
+        if exchange.injection and fault.begin(self, self._server, head, data, now):
             return
         if data:
             self.first_body_at = now
@@ -249,11 +250,10 @@ class Relay(Carried):
         if downstream.write_paused:
             self.client_blocked()
 
-    def body(self, data: bytes) -> None:
+    def body(self, data: bytes, now: float) -> None:
         """One read of the response body, in the engine's framing, already checked."""
         downstream, reply = self.downstream, self.reply
         assert reply is not None
-        now = self._server.clock()
         if self.first_body_at is None and self.exchange is not None:
             self.first_body_at = now
             self.exchange.first_byte(now)
@@ -273,14 +273,14 @@ class Relay(Carried):
     def _keep_tail(self, data: bytes) -> None:
         self.downstream.tail.append(data if len(data) <= TAIL else data[-TAIL:])
 
-    def response_ended(self, upstream: Upstream | None = None) -> None:
+    def response_ended(self, now: float) -> None:
         """The response is complete; the engine's connection is no longer ours."""
         self.upstream = None
         if self.fault is not None and self.fault.ended():
             return
         if self.reply is not None and self.reply.last:
             self.downstream.transport.write(self.reply.last)
-        self.feed(events.COMPLETE, self._server.clock())
+        self.feed(events.COMPLETE, now)
 
     def upstream_lost(self, upstream: Upstream, protocol: bool) -> None:
         """The engine closed, reset or broke the protocol before its response was complete."""

@@ -153,7 +153,7 @@ class Upstream(Timed):
         if relay is None:
             self.pool.remove(self)
         elif self.until_close and self._in_body and exc is None:
-            relay.response_ended(self)
+            relay.response_ended(self._clock())
         else:
             relay.upstream_lost(self, False)
         self._parser = self._feed = None
@@ -230,9 +230,10 @@ class Upstream(Timed):
         elif not self._count(data):
             self._broken()
             return
-        relay.body(data)
+        now = self._clock()
+        relay.body(data, now)
         if self.complete and self.relay is not None:
-            self._end(data)
+            self._end(data, now)
 
     def _count(self, data: bytes) -> bool:
         """Whether the body's length, if it has one, leaves room for ``data``."""
@@ -277,9 +278,10 @@ class Upstream(Timed):
         if self._left >= 0 and not self._count(data):
             self._broken()
             return
-        relay.response_began(self, head, data)
+        now = self._clock()
+        relay.response_began(self, head, data, now)
         if self.complete and self.relay is not None:
-            self._end(data)
+            self._end(data, now)
 
     def _begin_chunks(self, data: bytes) -> bool:
         parser = self._parser
@@ -307,7 +309,7 @@ class Upstream(Timed):
         if relay is not None:
             relay.upstream_lost(self, True)
 
-    def _end(self, last: bytes) -> None:
+    def _end(self, last: bytes, now: float) -> None:
         """The response is complete: keep the connection if both sides are in step."""
         relay, self.relay = self.relay, None
         assert relay is not None
@@ -323,12 +325,12 @@ class Upstream(Timed):
             self.reused = True
             if not transport.is_reading():
                 transport.resume_reading()
-            self.deadline = deadline = self._clock() + IDLE_TIMEOUT
+            self.deadline = deadline = now + IDLE_TIMEOUT
             if deadline < self.due:
                 self._server.wheel.set(self, deadline)
         else:
             self.close()
-        relay.response_ended(self)
+        relay.response_ended(now)
 
     def __repr__(self) -> str:
         state = "idle" if self.relay is None else "body" if self._in_body else "waiting"
