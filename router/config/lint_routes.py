@@ -49,10 +49,18 @@ def catch_all_before_others(config: Config) -> Iterator[Problem]:
 
 
 def never_matches(config: Config) -> Iterator[Problem]:
+    adapters = [name for cluster in config.clusters for name in cluster.adapters]
     for index, route in enumerate(config.routes):
         here: Path = ("routes", index, "match")
         if (path := route.match.path) is not None and (reason := _impossible_path(path)):
             yield Problem((*here, "path"), f"route {route.name!r} never matches: {reason}")
+        if (asked := route.match.adapter) is not None and asked.present is not False:
+            name = asked.name or "*"
+            if not any(fnmatch.fnmatchcase(known, name) for known in adapters):
+                yield Problem(
+                    (*here, "adapter"),
+                    f"route {route.name!r} never matches: no cluster declares such an adapter",
+                )
         for name, condition in route.match.headers.items():
             ours = name.lower().startswith(("x-warmpath-", "x-gateway-"))
             if ours and not condition.invert and condition.present is not False:
@@ -213,6 +221,8 @@ def _takes_generation(match: Match) -> bool:
 
 def _covers(wide: Match, narrow: Match) -> bool:
     """Certainly so; a no may be an "I cannot tell" (two regular expressions)."""
+    if wide.fraction is not None:
+        return False  # the rest of them goes on, even to a route with the same fraction
     others = set(Match.__struct_fields__) - {"methods", "model", "host", "path", "headers"}
     if any(
         getattr(wide, name) not in (getattr(Match(), name), getattr(narrow, name))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from router.config import lint_actions as actions
 from router.config import lint_clusters as clusters
 from router.config import lint_detours as detours
 from router.config import lint_limits as limits
@@ -123,5 +124,19 @@ RULES: tuple[Rule, ...] = (
          limits.whole_limit_without_redis),
     Rule("WP052", "info", "redis that nothing uses",
          "Give a limit scope: global, or remove the section.", limits.redis_for_nothing),
+    Rule("WP060", "error", "alias of a model that no route takes",
+         "Correct the name, or add a route for the model.", actions.alias_without_a_route),
+    Rule("WP061", "warning", "alias that hides a model",
+         "Give the alias another name, or remove what names the model.", actions.alias_of_a_model),
+    Rule("WP062", "warning", "engines told a model that they do not list",
+         "Correct the name, or add it to the cluster's models.", actions.model_that_nobody_serves),
+    Rule("WP063", "warning", "redirect that loses the body",
+         "Use status 307 or 308, or match GET alone.", actions.redirect_without_the_body),
+    Rule("WP064", "warning", "every web page may call with cookies",
+         "Name the origins, or leave allow_credentials out.", actions.credentials_for_every_page),
+    Rule("WP065", "info", "fraction of all or none",
+         "Remove the fraction, or the route.", actions.fraction_of_all_or_none),
+    Rule("WP066", "warning", "size that no request has",
+         "Put the narrower size in front, or remove it.", actions.size_never_reached),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

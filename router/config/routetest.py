@@ -8,7 +8,7 @@ many times.
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import xxhash
@@ -21,11 +21,13 @@ from router.config.load import read_texts
 from router.config.schema import Config
 from router.config.section import Section, Text, doc
 from router.config.units import Percent
+from router.core.actions import UNCHANGED
 from router.core.admission.estimates import Consumption
 from router.core.admission.token_bucket import Bottomless, LocalBuckets
 from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director
-from router.core.events import COMPLETE, CONNECTED, START, Connect, Head, Reject
+from router.core.events import COMPLETE, CONNECTED, START, Answer, Connect, Head, Reject
+from router.core.exchange import Exchange
 from router.core.fault_explained import after_delay
 from router.core.fleet import Fleet
 from router.core.host import HostState, Lease
@@ -56,6 +58,14 @@ class CaseRequest(Section, frozen=True, kw_only=True):
     priority: Literal["low", "normal", "high"] = "normal"
 
 
+class Sent(Section, frozen=True, kw_only=True):
+    """What the engine gets; what is not given is not looked at."""
+
+    model: Annotated[Text | None, doc("The body's model, other than the client's or not.")] = None
+    path: Annotated[Text | None, doc("The path with its query.")] = None
+    host: Annotated[Text | None, doc("The Host header.")] = None
+
+
 class Expectation(Section, frozen=True, kw_only=True):
     """What must come of it; what is not given is not looked at."""
 
@@ -65,8 +75,11 @@ class Expectation(Section, frozen=True, kw_only=True):
     endpoint: Annotated[Text | None, doc("host:port, of every request of the case.")] = None
     same_endpoint: Annotated[bool, doc("Every request of the case goes to one endpoint.")] = False
     status: Annotated[
-        Literal[400, 404, 503] | None, doc("The router refuses with this status.")
+        Annotated[int, msgspec.Meta(ge=200, le=599)] | None,
+        doc("The router answers so itself, without an engine."),
     ] = None
+    location: Annotated[Text | None, doc("Where a redirect leads.")] = None
+    sent: Sent = Sent()
     shares: Annotated[
         dict[Text, Percent],
         doc("Of the case's requests, by host:port, cluster name or endpoint's label=value."),
@@ -172,6 +185,8 @@ class _Tally:
         self.endpoints: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.locations: Counter[str] = Counter()
+        self.sent: dict[str, Counter[str]] = {name: Counter() for name in Sent.__struct_fields__}
 
 
 def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
@@ -244,13 +259,20 @@ def _body_bytes(spec: CaseRequest) -> int:
 
 def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) -> None:
     exchange = director.begin(request, now)
-    if exchange.route is not None and exchange.traffic is not None:
+    if exchange.route is not None:
         tally.routes[exchange.route.name] += 1
+    if exchange.traffic is not None:
         tally.clusters[exchange.traffic.cluster.name] += 1
         tally.subsets[exchange.traffic.subset] += 1
     effect = after_delay(exchange, exchange.feed(START, now), now)
     if isinstance(effect, Reject):
         tally.statuses[effect.error.status] += 1
+        return
+    if isinstance(effect, Answer):
+        tally.statuses[effect.status] += 1
+        for line in effect.lines:
+            if line.startswith(b"location: "):
+                tally.locations[line[10:].decode("latin-1")] += 1
         return
     if not isinstance(effect, Connect):  # waits for a place, which the case's load has taken
         tally.statuses[0] += 1
@@ -258,30 +280,40 @@ def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) ->
     tally.endpoints[effect.endpoint.address] += 1
     for name, value in effect.endpoint.labels.items():
         tally.labels[f"{name}={value}"] += 1
+    for name, value in _sent(exchange).items():
+        tally.sent[name][value] += 1
     for event in (CONNECTED, Head(200), COMPLETE):
         exchange.feed(event, now)
 
 
+def _sent(exchange: Exchange) -> dict[str, str]:
+    actions, request = exchange.actions or UNCHANGED, exchange.request
+    target = request.target if actions.path is None else actions.path.target(request.target)
+    return {
+        "model": actions.model or request.model or "none",
+        "path": target.decode("latin-1"),
+        "host": actions.host or request.authority,
+    }
+
+
 def _failures(case: Case, tally: _Tally) -> list[str]:
     expect, times = case.expect, case.times
+    subset = None if expect.subset is None else tuple(sorted(expect.subset.items()))
+    rows: list[tuple[str, object, Counter[Any]]] = [
+        ("route", expect.route, tally.routes),
+        ("cluster", expect.cluster, tally.clusters),
+        ("subset", subset, tally.subsets),
+        ("endpoint", expect.endpoint, tally.endpoints),
+        ("location", expect.location, tally.locations),
+        *((f"sent {name}", getattr(expect.sent, name), n) for name, n in tally.sent.items()),
+        ("status", expect.status, tally.statuses),
+    ]
     failures = _limited(case, tally)
-
-    def all_of(what: str, wanted: object, counts: Counter[object]) -> None:
-        if counts[wanted] != times:
+    for what, wanted, counts in rows:
+        if wanted is not None and counts[wanted] != times:
             got = ", ".join(f"{_show(key)} x{count}" for key, count in counts.most_common(4))
             failures.append(f"{what}: expected {_show(wanted)}, got {got or 'none'}")
-
-    if expect.route is not None:
-        all_of("route", expect.route, Counter(tally.routes))
-    if expect.cluster is not None:
-        all_of("cluster", expect.cluster, Counter(tally.clusters))
-    if expect.subset is not None:
-        all_of("subset", tuple(sorted(expect.subset.items())), Counter(tally.subsets))
-    if expect.endpoint is not None:
-        all_of("endpoint", expect.endpoint, Counter(tally.endpoints))
-    if expect.status is not None:
-        all_of("status", expect.status, Counter(tally.statuses))
-    elif tally.statuses:
+    if expect.status is None and tally.statuses:
         statuses = ", ".join(
             f"{status or 'queued'} x{count}" for status, count in tally.statuses.items()
         )
@@ -290,9 +322,9 @@ def _failures(case: Case, tally: _Tally) -> list[str]:
         failures.append(f"same_endpoint: {len(tally.endpoints)} endpoints were used")
     seen = tally.endpoints + tally.clusters + tally.labels
     for key, share in expect.shares.items():
-        got = 100 * seen[key] / times
-        if abs(got - share) > expect.tolerance:
-            failures.append(f"share of {key}: expected {share}, got {got:.1f}%")
+        part = 100 * seen[key] / times
+        if abs(part - share) > expect.tolerance:
+            failures.append(f"share of {key}: expected {share}, got {part:.1f}%")
     return failures
 
 

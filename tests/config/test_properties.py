@@ -51,6 +51,20 @@ conditions = st.one_of(
 )
 
 
+conditions_of_text = conditions.filter(lambda c: isinstance(c, str) or "present" not in c)
+values_of_headers = st.dictionaries(
+    names.map(lambda name: f"x-{name}"),
+    st.sampled_from(["1", "%REQ(x-a)%", "100%% %TENANT%"]),
+    max_size=2,
+)
+edits = fields(
+    set=values_of_headers,
+    add=values_of_headers,
+    add_if_absent=values_of_headers,
+    remove=st.just("x-gone"),
+)
+
+
 @st.composite
 def configurations(draw: st.DrawFn) -> dict[str, Any]:
     """Plain data of a configuration that is right in every respect."""
@@ -89,6 +103,13 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
             path=conditions,
             methods=st.just(["GET", "POST"]),
             headers=st.dictionaries(names, conditions, max_size=2),
+            query=st.dictionaries(names, conditions, max_size=2),
+            size=st.sampled_from(["small", ["large"]]),
+            max_tokens=fields(min=st.integers(0, 9), max=st.integers(9, 99)),
+            tenant=conditions,
+            priority=st.sampled_from(["high", ["low", "normal"]]),
+            adapter=st.sampled_from(["sql", {"present": False}]),
+            fraction=st.one_of(percents, st.just({"percent": "1%", "by": "request"})),
         )
         on = st.lists(
             st.one_of(st.sampled_from(["5xx", "reset", "gateway-error"]), st.integers(100, 599)),
@@ -98,10 +119,20 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         more = fields(
             match=match,
             timeouts=fields(connect=durations, total=durations, idle=st.just(0)),
+            rewrite=fields(
+                regex=st.just({"pattern": "a(b)", "substitution": r"/\1"}),
+                host=names,
+                model=names,
+            ),
+            headers=fields(request=edits, response=edits),
+            cors=st.fixed_dictionaries({"allow_origins": st.lists(conditions_of_text, max_size=2)}),
             retry=st.one_of(st.just("off"), fields(attempts=counts, on=on, budget=percents)),
         )
         routes.append({"name": name, "to": arms, **draw(more)})
-    return {"version": 1, "clusters": clusters, "routes": routes}
+    sizes = {"small": {"prompt_tokens": {"max": 99}}, "large": {}}
+    aliases = draw(st.sampled_from([{}, {"gpt": "llama"}]))
+    terms = {"sizes": sizes, "aliases": aliases}
+    return {"version": 1, "clusters": clusters, "routes": routes, **terms}
 
 
 @given(configurations())

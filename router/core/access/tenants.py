@@ -194,8 +194,10 @@ def forbidden(request: LlmRequest) -> errors.RouterError | None:
             "you must provide a model parameter: this API key permits certain models only",
             param="model",
         )
-    if request.permitted.permits(model):
+    permits = request.permitted.permits
+    if permits(model) or (request.alias is not None and permits(request.alias)):
         return None
     return errors.ModelForbidden(
-        f"Tenant `{request.tenant}` does not have access to model `{model}`.", param="model"
+        f"Tenant `{request.tenant}` does not have access to model `{request.alias or model}`.",
+        param="model",
     )
