@@ -65,6 +65,8 @@ def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
     health = {True: "[green]healthy[/]", False: "[red]unhealthy[/]", None: "-"}[endpoint["healthy"]]
     if (outlier := endpoint["outlier"]) and outlier["ejected"]:
         health = f"[red]ejected[/], back in {_duration(outlier['returns_in'])}"
+    elif endpoint["pushed_back_for"]:
+        health = f"[yellow]full[/], for {_duration(endpoint['pushed_back_for'])}"
     outcomes: dict[str, int] = endpoint["outcomes"]
     succeeded = outcomes.get("success", 0)
     failed = sum(outcomes.values()) - succeeded - outcomes.get("abandoned", 0)

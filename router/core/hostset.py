@@ -286,7 +286,8 @@ def _rendezvous(key: int, group: Group) -> float:
     """Weighted rendezvous hashing: a locality that changes its weight moves no key but its own."""
     mixed = (key ^ xxh64_intdigest(group.key[1].encode())) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
     mixed = (mixed ^ mixed >> 32) * 0xD6E8FEB86659FD93 & (1 << 64) - 1
-    return -group.weight / math.log(((mixed ^ mixed >> 32) + 0.5) / 2.0**64)
+    # 52 bits and a half, so that nothing becomes 1 by rounding, whose logarithm is 0.
+    return -group.weight / math.log((((mixed ^ mixed >> 32) >> 12) + 0.5) / 2.0**52)
 
 
 def _reason(host: HostState, level: Level) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
+from router.core.balancers.edf import weights_differ
+from router.core.balancers.weighted import WeightedDraw
 from router.core.clock import Rng
 from router.core.duration import Interval
 from router.core.host import HostState, Latency
@@ -41,11 +43,12 @@ class PeakEwma:
         def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
             return PeakEwma(self)
 
-    __slots__ = ("_hosts", "_spec")
+    __slots__ = ("_draw", "_hosts", "_spec")
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._hosts: Sequence[HostState] = ()
+        self._draw: WeightedDraw | None = None
 
     def pick(
         self,
@@ -62,6 +65,9 @@ class PeakEwma:
         size = len(hosts)
         if size == 1:
             return hosts[0], "the only one"
+        if self._draw is not None and not tried:
+            one, other = self._draw.draw(rng), self._draw.draw(rng)
+            return (one if _cost(one, now) <= _cost(other, now) else other), "lower cost by weight"
         # Two different ones: drawn with replacement, the worst of n gets one request in n * n.
         first = int(rng.random() * size)
         second = int(rng.random() * (size - 1))
@@ -82,6 +88,7 @@ class PeakEwma:
 
     def _follow(self, hosts: Sequence[HostState]) -> None:
         self._hosts = hosts
+        self._draw = WeightedDraw(hosts) if weights_differ(hosts) else None
         tau, initial, penalty = map(float, (self._spec.tau, self._spec.initial, self._spec.penalty))
         for host in hosts:
             if host.latency is None:
@@ -91,8 +98,12 @@ class PeakEwma:
 
 
 def _cost(host: HostState, now: float) -> float:
-    """Expected seconds of work ahead of one more request, by weight."""
-    return _latency(host).estimate(now) * (host.burden + 1) / host.weight
+    """Expected seconds of work ahead of one more request.
+
+    Load counts by weight. An idle endpoint's weight is in how often it is drawn: counted here too
+    it would keep all requests from the lighter ones.
+    """
+    return _latency(host).estimate(now) * (host.burden / host.weight + 1)
 
 
 def _latency(host: HostState) -> Latency:

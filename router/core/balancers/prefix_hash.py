@@ -17,7 +17,7 @@ import xxhash
 from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.hash_key import SOURCE_PATTERN, HashKey
-from router.core.balancers.least_request import least_active
+from router.core.balancers.weighted import least_loaded
 from router.core.clock import Rng
 from router.core.host import HostState
 from router.core.model import EndpointId, LlmRequest
@@ -69,7 +69,7 @@ class PrefixHash:
     ) -> tuple[HostState, str]:
         key = self._key.of(request)
         if key is None:
-            return least_active(hosts, rng), "least loaded, no session key"
+            return least_loaded(hosts, rng), "least loaded, no session key"
         if hosts is not self._hosts:
             self._index(hosts)
         if self._spec.new_sessions == "hash":
@@ -132,13 +132,13 @@ class PrefixHash:
         return active < math.ceil(self._spec.bound * total * host.weight / self._weights)
 
     def _least_loaded(self, key: int, hosts: Sequence[HostState]) -> HostState:
-        def rank(host: HostState) -> tuple[float, int]:
-            return (host.burden + 1) / host.weight, -_score(key, self._seeds[host.slot])
+        def rank(host: HostState) -> tuple[float, float]:
+            return host.burden / host.weight, -_share(key, self._seeds[host.slot], host.weight)
 
         return min(hosts, key=rank)
 
     def _by_hash(self, key: int, hosts: Sequence[HostState]) -> tuple[HostState, str]:
-        ranked = sorted(hosts, key=lambda host: _score(key, self._seeds[host.slot]), reverse=True)
+        ranked = sorted(hosts, key=lambda host: -_share(key, self._seeds[host.slot], host.weight))
         for rank, host in enumerate(ranked):
             if self._bears(host, hosts):
                 return host, "hash" if rank == 0 else "hash, first choice over bound"
@@ -147,6 +147,12 @@ class PrefixHash:
 
 def _seed(host: HostState) -> int:
     return xxhash.xxh3_64_intdigest(host.endpoint.address.encode())
+
+
+def _share(key: int, seed: int, weight: int) -> float:
+    """Weighted rendezvous: of all keys, each endpoint has the highest for its share of them."""
+    # 52 bits and a half, so that no score becomes 1 by rounding, whose logarithm is 0.
+    return -weight / math.log(((_score(key, seed) >> 12) + 0.5) / 2.0**52)
 
 
 def _score(key: int, seed: int) -> int:
