@@ -66,18 +66,14 @@ class FleetMachine(RuleBasedStateMachine):
             )
             for name, (priority, place, weight, uid) in wanted.items()
         ]
-        before = self.endpoints
+        # Who left and has nothing under way is forgotten sooner or later: then it is new.
+        kept = self.fleet.hosts.keys() | self.fleet.leaving.keys()
+        assert kept >= {lease.host.id for lease in self.leases}
         self.endpoints = {one.id: one for one in found}
         self.fleet.reconcile(iter(found))
-        kept = before.keys() | {lease.host.id for lease in self.leases}
         for known in (self.ended, self.healthy, self.identity):
-            for id_ in known.keys() - kept - self.endpoints.keys():
-                del known[id_]  # it left with nothing under way: the next of its name is new
-        for id_ in self.endpoints:
-            if id_ not in before and not self.in_flight[id_]:
-                self.ended.pop(id_, None)
-                self.healthy.pop(id_, None)
-                self.identity.pop(id_, None)
+            for id_ in known.keys() - kept:
+                del known[id_]
         for id_, host in self.fleet.hosts.items():
             assert self.identity.setdefault(id_, host) is host
         self.weighted = weighted
