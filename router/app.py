@@ -20,6 +20,7 @@ from aiohttp import web
 
 from router.admin.access import UnsafeBind, require_safe_bind
 from router.admin.app import admin_app, health_app
+from router.config.accesslog import AccessLog
 from router.config.findings import ConfigError
 from router.config.schema import Admin, Config
 from router.config.tls_material import TlsFault, read_server, server_context
@@ -32,6 +33,7 @@ from router.control.sockets import AddressInUse, ReservedAddress
 from router.control.store import ConfigStore
 from router.control.supervisor import StartFailed
 from router.proxy.describe import describe
+from router.telemetry.access_text import line_writer
 from router.telemetry.accesslog import AccessWriter
 from router.telemetry.logs import logger
 
@@ -141,7 +143,7 @@ def _make_plane(
         address = ReservedAddress(listener.address.host, listener.address.port)
         stack.callback(address.close)
         addresses.append(address)
-    access = _access_writer(config.access_log.path, stack)
+    access = _access_writer(config.access_log, stack)
     plane = ControlPlane(store, addresses, workers=worker_count(config), access=access)
     stack.push_async_callback(plane.close)
     return plane, access
@@ -168,16 +170,18 @@ def worker_count(config: Config) -> int:
     return config.workers
 
 
-def _access_writer(path: str, stack: AsyncExitStack) -> AccessWriter | None:
-    match path:
+def _access_writer(settings: AccessLog, stack: AsyncExitStack) -> AccessWriter | None:
+    pieces = settings.format.pieces()
+    line = line_writer(pieces) if pieces else None
+    match settings.path:
         case "off":
             return None
         case "stdout":
-            writer = AccessWriter(stream=sys.stdout.buffer)
+            writer = AccessWriter(stream=sys.stdout.buffer, line=line)
         case "stderr":
-            writer = AccessWriter(stream=sys.stderr.buffer)
-        case _:
-            writer = AccessWriter(Path(path))
+            writer = AccessWriter(stream=sys.stderr.buffer, line=line)
+        case path:
+            writer = AccessWriter(Path(path), line=line)
     stack.callback(writer.close)
     return writer
 

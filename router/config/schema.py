@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from router.config.access import Auth, AuthMode, Network, TenantSpec, hashed
+from router.config.accesslog import AccessLog, TraceContext
 from router.config.actions import CorsSpec
 from router.config.clusters import ClusterSpec
 from router.config.limits import RedisSpec, TokenEstimatesSpec
@@ -169,13 +170,6 @@ class Drain(Section, frozen=True, kw_only=True):
     ] = Interval(600)
 
 
-class AccessLog(Section, frozen=True, kw_only=True):
-    """One line for each request."""
-
-    path: Annotated[Text, doc("stdout, stderr, off, or a file to append to.")] = "stdout"
-    format: Annotated[Literal["json"], doc("json: one object a line.")] = "json"
-
-
 class Config(Section, frozen=True, kw_only=True):
     """A router's whole configuration."""
 
@@ -208,6 +202,7 @@ class Config(Section, frozen=True, kw_only=True):
             "is told the model's name."
         ),
     ] = msgspec.field(default_factory=dict)
+    trace: TraceContext = TraceContext()
     sizes: Annotated[
         dict[Name, SizeSpec],
         doc("Classes of requests for routes' `size`, in order: the first that fits counts."),

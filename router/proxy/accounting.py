@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from router.core.errors import Unauthorized
 from router.core.exchange import Exchange
+from router.proxy.tracing import trace_id
 from router.proxy.usage import Usage, usage
 from router.telemetry.record import ExchangeRecord
 
@@ -11,23 +12,34 @@ if TYPE_CHECKING:
     from router.proxy.door import Visit
     from router.proxy.headers import RequestHead
     from router.proxy.relay import Relay
+    from router.proxy.server import ProxyServer
 
 _SILENT: Usage = (None, None, None)
 
 
 def record_of(
-    relay: "Relay", exchange: Exchange, ended_at: float, tail: list[bytes]
+    relay: "Relay",
+    server: "ProxyServer",
+    exchange: Exchange,
+    ended_at: float,
+    tail: list[bytes],
 ) -> ExchangeRecord:
     """The record of an exchange that has ended.
 
     Args:
         tail: the last reads of its response, if they may tell of usage.
     """
-    request, route, traffic = exchange.request, exchange.route, exchange.traffic
+    request, route, traffic, reply = exchange.request, exchange.route, exchange.traffic, relay.reply
     prompt, completion, cached = usage(tail) if tail else _SILENT
     arrived = relay.arrived
     head_at, first_body_at = exchange.head_at, relay.first_body_at
     tried = exchange.tried
+    fields, tracing, given = server.log_fields, server.tracing, relay.head.shape.traceparent
+    traced = None
+    if tracing is not None:
+        traced = tracing.logged(relay.head, exchange)
+    elif given:
+        traced = trace_id(given)
     return ExchangeRecord(
         request.id,
         request.method,
@@ -54,6 +66,9 @@ def record_of(
         completion,
         cached,
         request.tenant,
+        traced,
+        "HTTP/1.1" if relay.head.http11 else "HTTP/1.0",
+        None if fields is None else fields.of(request, None if reply is None else reply.response),
     )
 
 

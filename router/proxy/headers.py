@@ -43,6 +43,7 @@ class _Kind(enum.IntEnum):
     FORWARDED_FOR = 8
     FORWARDED_PROTO = 9
     REQUEST_ID = 10
+    TRACEPARENT = 11
 
 
 _KINDS: Final = {
@@ -60,6 +61,7 @@ _KINDS: Final = {
     b"x-forwarded-for": _Kind.FORWARDED_FOR,
     b"x-forwarded-proto": _Kind.FORWARDED_PROTO,
     b"x-request-id": _Kind.REQUEST_ID,
+    b"traceparent": _Kind.TRACEPARENT,
 }
 _PASS: Final = _Kind.PASS
 _HOST_KIND: Final = _Kind.HOST
@@ -97,6 +99,7 @@ class HeadShape:
         lines: raw lines that are passed on, without CRLF; no framing among them.
         length: Content-Length of the head that was read, None if there was none.
         request_id: the client's, empty if it gave none.
+        traceparent: the first of the client's, empty if it gave none; its line is in ``lines``.
         front: the engine's head up to the client's address in X-Forwarded-For.
         middle: from there to the request id.
     """
@@ -121,6 +124,7 @@ class HeadShape:
         "question",
         "request_id",
         "target",
+        "traceparent",
         "verb",
     )
 
@@ -138,7 +142,7 @@ class HeadShape:
         self.length: int | None = None
         self.chunked = False
         self.expect = False
-        self.request_id = self.question = b""
+        self.request_id = self.question = self.traceparent = b""
         self.forwarded_for = b""
         self.forwarded_proto = False
         self.listed: list[bytes] | None = None
@@ -160,6 +164,9 @@ class HeadShape:
             self.forwarded_for += value + b", "
         elif kind is _Kind.FORWARDED_PROTO:
             self.forwarded_proto = True
+            self.lines.append(line)
+        elif kind is _Kind.TRACEPARENT:
+            self.traceparent = self.traceparent or value
             self.lines.append(line)
         elif kind is _Kind.REQUEST_ID:
             if not self.request_id and _REQUEST_ID.fullmatch(value):

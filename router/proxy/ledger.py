@@ -13,6 +13,7 @@ from router.telemetry.record import Recorder
 
 if TYPE_CHECKING:
     from router.proxy.relay import Relay
+    from router.proxy.server import ProxyServer
 
 MOST: Final = 64
 """Exchanges that wait at most."""
@@ -21,9 +22,10 @@ MOST: Final = 64
 class Ledger:
     """What is still to be told to ``recorder``."""
 
-    __slots__ = ("_ended", "_recorder")
+    __slots__ = ("_ended", "_recorder", "_server")
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, server: "ProxyServer", recorder: Recorder) -> None:
+        self._server = server
         self._recorder = recorder
         self._ended: list[tuple[Relay, Exchange, float, list[bytes]]] = []
 
@@ -39,8 +41,9 @@ class Ledger:
         """Record all of them now."""
         if self._ended:
             ended, self._ended = self._ended, []
+            server, recorder = self._server, self._recorder
             for relay, exchange, now, tail in ended:
-                self._recorder.exchange_ended(record_of(relay, exchange, now, tail))
+                recorder.exchange_ended(record_of(relay, server, exchange, now, tail))
 
     def __repr__(self) -> str:
         return f"<Ledger {len(self._ended)} to be recorded>"

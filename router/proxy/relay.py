@@ -197,6 +197,8 @@ class Relay(Carried):
             self._let_go()
         if self.exchange.actions is not None:
             buffers = rewrite.outgoing(self.exchange, head, peer, pieces, self.whole)
+        if (tracing := self._server.tracing) is not None:
+            buffers[0] = tracing.prepared(buffers[0], head, self.exchange)
         upstream.send(self, buffers)
 
     def _upload(self, piece: bytes) -> None:

@@ -31,15 +31,16 @@ class Reply:
         head: for the client.
         verbatim: reads pass as they are; otherwise through ``reframe``.
         last: to be written when the response is complete.
+        response: the engine's head.
         tells_usage: the body may end with a ``usage`` object.
     """
 
-    __slots__ = ("_decoder", "_response", "head", "keep_alive", "last", "tells_usage", "verbatim")
+    __slots__ = ("_decoder", "head", "keep_alive", "last", "response", "tells_usage", "verbatim")
 
     def __init__(
         self, response: ResponseHead, request: RequestHead, keep_alive: bool, extra: list[bytes]
     ) -> None:
-        self._response = response
+        self.response = response
         self._decoder: ChunkedDecoder | None = None
         self.verbatim = True
         self.last = b""
@@ -53,7 +54,7 @@ class Reply:
 
     def _lines(self, request: RequestHead, extra: list[bytes]) -> list[bytes]:
         """What comes after the response's own lines; decides on framing and connection."""
-        response = self._response
+        response = self.response
         lines = []
         if bodiless(request, response):
             if response.length is not None and response.status != 204:
@@ -94,7 +95,7 @@ class Reply:
                 stopped; None if the engine broke the protocol.
             tail: the last reads that were passed on.
         """
-        response = self._response
+        response = self.response
         if not response.event_stream or response.length is not None or upstream is None:
             return b""
         event = respond.error_event(error)
@@ -105,7 +106,7 @@ class Reply:
         return truncation.close_chunk(upstream, tail, event)
 
     def __repr__(self) -> str:
-        return f"<Reply {self._response.status} verbatim={self.verbatim} keep={self.keep_alive}>"
+        return f"<Reply {self.response.status} verbatim={self.verbatim} keep={self.keep_alive}>"
 
 
 def decision(exchange: Exchange, exposed: bool) -> list[bytes]:

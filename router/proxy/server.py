@@ -26,11 +26,13 @@ from router.proxy.explainer import Explainer
 from router.proxy.handshake import Handshake
 from router.proxy.headers import RequestHead
 from router.proxy.ledger import Ledger
+from router.proxy.log_fields import LogFields
 from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay
 from router.proxy.timers import Wheel
+from router.proxy.tracing import Tracing
 from router.telemetry.record import Recorder
 
 BACKLOG: Final = 4096
@@ -55,6 +57,8 @@ class ProxyServer:
         explainer: knows who may have decisions told in answers; None: nobody.
         handshakes: connections whose TLS handshake is under way.
         contexts: for connections to engines that speak TLS, by cluster.
+        tracing: what becomes of trace contexts; None: they are passed on.
+        log_fields: keeps the headers that the access log asks for; None: it asks for none.
     """
 
     def __init__(
@@ -72,12 +76,14 @@ class ProxyServer:
         self.draining = False
         self.buffered = 0
         self.explainer: Explainer | None = None
+        self.tracing: Tracing | None = None
+        self.log_fields: LogFields | None = None
         self.connections: set[Downstream] = set()
         self.handshakes: set[Handshake] = set()
         self.contexts: Mapping[str, EngineTls] = {}
         self.relays: dict[int, Relay] = {}
         director.limiter.meter = RelayMeter(self.relays)
-        self.ledger = Ledger(recorder)
+        self.ledger = Ledger(self, recorder)
         self.wheel = Wheel(clock, self._tick)
         self._pools: dict[EndpointId, Pool] = {}
         self._listeners: list[asyncio.Server] = []

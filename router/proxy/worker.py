@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from router.config.accesslog import TraceContext
 from router.config.build import build
 from router.config.schema import decode
 from router.control.board import Board, WorkerColumn
@@ -54,12 +55,15 @@ from router.core.model import AdminState, EndpointId
 from router.proxy import overview
 from router.proxy.explainer import Explainer
 from router.proxy.limit_counts import add_limits
+from router.proxy.log_fields import fields_for
 from router.proxy.security import Security
 from router.proxy.server import ProxyServer
 from router.proxy.shared_limits import SharedLimits, follow
+from router.proxy.tracing import Tracing
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
 from router.telemetry.faults import add_faults
+from router.telemetry.log_filter import filtered
 from router.telemetry.retries import add_retries
 from router.telemetry.sessions import add_sessions
 from router.telemetry.totals import Labels, Totals
@@ -95,6 +99,8 @@ class Worker:
         self._buckets = board.buckets()
         self._ring = AccessRing()
         self._security = Security()
+        self._rng = random.Random()
+        self._tracing = TraceContext()
         self._recorder = CountingRecorder()
         self._director: Director | None = None
         self._served: tuple[str, ...] = ()
@@ -181,7 +187,7 @@ class Worker:
                 self._director = Director(
                     snapshot,
                     self._fleet,
-                    random.Random(),
+                    self._rng,
                     slots=message.slots,
                     buckets=self._buckets,
                 )
@@ -194,7 +200,8 @@ class Worker:
             return
         self._security = security
         self._know_models()
-        self._recorder.log = None if config.access_log.path == "off" else self._ring.append
+        logged = filtered(self._ring.append, config.access_log, self._rng)
+        self._recorder.log = None if config.access_log.path == "off" else logged
         if self._server is None:
             self._server = ProxyServer(
                 self._director, self._recorder, clock=time.monotonic, wall=time.time
@@ -206,6 +213,10 @@ class Worker:
             self._shared = follow(config.redis, self._shared, self._server)
             self._security.follow(snapshot, self._server)
             self._channel.send(Ack(generation=message.generation, revision=message.revision))
+        self._server.log_fields = fields_for(config.access_log)
+        if self._tracing != config.trace:  # the same policy goes on with its salt
+            self._tracing = config.trace
+            self._server.tracing = None if config.trace.usual else Tracing(config.trace)
         self._server.explainer = Explainer(message.explain_to) if message.explain_to else None
 
     def _know_models(self) -> None:

@@ -1,4 +1,4 @@
-"""The access log: one JSON line per exchange, encoded where it ended, written elsewhere.
+"""The access log: one line per exchange, encoded as JSON where it ended, written elsewhere.
 
 A worker appends records to a bounded ring, which encodes them a batch at a time, and hands them
 over on a timer; control makes them fit to read and writes them from a thread of its own, so that
@@ -8,6 +8,7 @@ Prompts and answers are never part of a line.
 
 import queue
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -77,12 +78,24 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _DIGITS = 6  # microseconds
 
 
-def readable(records: bytes) -> bytes:
-    """A ring's lines as they are logged: arrival as UTC ``time``, durations to the microsecond."""
-    return b"".join(_readable(_decode(line)) for line in records.splitlines())
+Line = Callable[[dict[str, Any]], bytes]
+"""Writes a record as one line with its end."""
 
 
-def _readable(record: dict[str, Any]) -> bytes:
+def readable(records: bytes, line: Line | None = None) -> bytes:
+    """A ring's lines as they are logged.
+
+    Args:
+        line: writes a record; as JSON by default.
+    """
+    write = line or json_line
+    return b"".join(write(_decode(record)) for record in records.splitlines())
+
+
+def json_line(record: dict[str, Any]) -> bytes:
+    """Arrival as UTC ``time``, durations to the microsecond."""
+    if record.get("fields") is None:
+        record.pop("fields", None)
     started = datetime.fromtimestamp(record.pop("started_at"), UTC)
     time = started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     for name, value in record.items():
@@ -98,14 +111,20 @@ class AccessWriter:
         path: file to append to; None: ``stream``.
         stream: binary stream used where there is no path; not closed.
         limit: batches waiting at most.
+        line: writes a record; as JSON by default.
 
     Raises:
         OSError: if the file cannot be opened.
     """
 
     def __init__(
-        self, path: Path | None = None, stream: IO[bytes] | None = None, limit: int = 256
+        self,
+        path: Path | None = None,
+        stream: IO[bytes] | None = None,
+        limit: int = 256,
+        line: Line | None = None,
     ) -> None:
+        self._line = line
         self._path = path
         self._stream = stream if path is None else path.open("ab")
         self._queue: queue.Queue[bytes] = queue.Queue(limit)
@@ -152,5 +171,5 @@ class AccessWriter:
                     previous.close()
             return
         if self._stream is not None:
-            self._stream.write(readable(lines))
+            self._stream.write(readable(lines, self._line))
             self._stream.flush()

@@ -40,6 +40,11 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     tenant: str | None = None
+    trace_id: str | None = None
+    """Of the W3C trace context."""
+    protocol: str = "HTTP/1.1"
+    fields: dict[str, str] | None = None
+    """Header values that the log's format asks for."""
 
 
 class Recorder(Protocol):

@@ -76,6 +76,8 @@ BEYOND += (
     "must be above",
     "must not be below",
     "no meaning",
+    "never logged",
+    "write json, envoy",
     "nothing looks at it",
     "at least base_interval",
     "no header is given",
