@@ -26,6 +26,8 @@ WAYS = 4
 WORD = 8
 WORDS = 4
 ENTRY = WORDS * WORD
+SET = WAYS * WORDS
+SET_BYTES = WAYS * ENTRY
 
 
 class SharedBuckets:
@@ -56,13 +58,17 @@ class SharedBuckets:
         sets = self._sets_of(draws)
         self._lock(sets)
         try:
-            levels = [self.level(draw.key, draw.spec, now) for draw in draws]
-            verdicts = tuple(map(judge, levels, draws))
+            places = [self._find(draw.key or 1) for draw in draws]
+            verdicts = tuple(
+                [
+                    judge(self._level(at, draw.spec, now), draw)
+                    for at, draw in zip(places, draws, strict=True)
+                ]
+            )
             if may_take(draws, verdicts):
-                held: list[int] = []
-                for draw, verdict in zip(draws, verdicts, strict=True):
+                for index, verdict in enumerate(verdicts):
                     if verdict.allowed:
-                        held.append(self._put(draw, verdict.remaining, now, held))
+                        self._put(draws[index], index, places, verdict.remaining, now)
         finally:
             self._unlock(sets)
         return verdicts
@@ -72,10 +78,10 @@ class SharedBuckets:
         self._lock(sets)
         total = 0.0
         try:
-            held: list[int] = []
-            for draw in draws:
-                level, forgiven = charged(self.level(draw.key, draw.spec, now), draw)
-                held.append(self._put(draw, level, now, held))
+            places = [self._find(draw.key or 1) for draw in draws]
+            for index, draw in enumerate(draws):
+                level, forgiven = charged(self._level(places[index], draw.spec, now), draw)
+                self._put(draw, index, places, level, now)
                 total += forgiven
         finally:
             self._unlock(sets)
@@ -83,45 +89,51 @@ class SharedBuckets:
 
     def level(self, key: int, spec: BucketSpec, now: float) -> float:
         """Tokens in a bucket at this moment; changes nothing, and takes no lock."""
-        key = key or 1  # zero marks an entry that was never used
-        first = key % self._sets * WAYS * WORDS
-        keys, numbers = self._keys, self._numbers
-        for at in range(first, first + WAYS * WORDS, WORDS):
+        return self._level(self._find(key or 1), spec, now)
+
+    def _find(self, key: int) -> int:
+        """The word where the key's entry is; -1 if there is none."""
+        keys = self._keys
+        first = key % self._sets * SET
+        if keys[first] == key:
+            return first
+        for at in (first + WORDS, first + 2 * WORDS, first + 3 * WORDS):
             if keys[at] == key:
-                return filled(numbers[at + 1], now - numbers[at + 2], spec)
-        return spec.capacity
+                return at
+        return -1
 
-    def _sets_of(self, draws: Sequence[Draw]) -> list[int]:
-        if len(draws) == 1:
-            return [(draws[0].key or 1) % self._sets]
-        return sorted({(draw.key or 1) % self._sets for draw in draws})
-
-    def _lock(self, sets: list[int]) -> None:
-        size = WAYS * ENTRY
-        for number in sets:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX, size, self._offset + number * size)
-
-    def _unlock(self, sets: list[int]) -> None:
-        size = WAYS * ENTRY
-        for number in sets:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, size, self._offset + number * size)
-
-    def _put(self, draw: Draw, level: float, now: float, held: list[int]) -> int:
-        """Write a level down, not in the place of one that this step wrote; returns where."""
-        key, spec = draw.key or 1, draw.spec
-        keys, numbers = self._keys, self._numbers
-        first = key % self._sets * WAYS * WORDS
-        ways = range(first, first + WAYS * WORDS, WORDS)
-        at = next((way for way in ways if keys[way] == key), -1)
+    def _level(self, at: int, spec: BucketSpec, now: float) -> float:
         if at < 0:
+            return spec.capacity
+        return filled(self._numbers[at + 1], now - self._numbers[at + 2], spec)
+
+    def _sets_of(self, draws: Sequence[Draw]) -> Sequence[int]:
+        first = (draws[0].key or 1) % self._sets
+        if len(draws) == 1:
+            return (first,)
+        return sorted({first, *[(draw.key or 1) % self._sets for draw in draws[1:]]})
+
+    def _lock(self, sets: Sequence[int]) -> None:
+        for number in sets:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, SET_BYTES, self._offset + number * SET_BYTES)
+
+    def _unlock(self, sets: Sequence[int]) -> None:
+        for number in sets:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, SET_BYTES, self._offset + number * SET_BYTES)
+
+    def _put(self, draw: Draw, index: int, places: list[int], level: float, now: float) -> None:
+        """Write a level to its place, or to one that none of this step's buckets has."""
+        spec, numbers, at = draw.spec, self._numbers, places[index]
+        if at < 0:
+            key = draw.key or 1
+            first = key % self._sets * SET
+            ways = [way for way in range(first, first + SET, WORDS) if way not in places]
             # One never used was full at time zero, so it goes first.
-            at = min(
-                (w for w in ways if w not in held), key=lambda w: numbers[w + 3], default=first
-            )
-            if keys[at] and numbers[at + 3] > now:
+            at = min(ways, key=lambda way: numbers[way + 3], default=first)
+            if self._keys[at] and numbers[at + 3] > now:
                 self.forgotten += 1
-        keys[at] = key
+            self._keys[at] = key
+            places[index] = at
         numbers[at + 1] = level
         numbers[at + 2] = now
         numbers[at + 3] = now + (spec.capacity - level) / spec.fill_rate
-        return at

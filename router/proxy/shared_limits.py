@@ -90,7 +90,7 @@ class SharedLimits:
         if not self.up or self._closing:
             self.unanswered += 1
             return None
-        ticket = Ticket(serial, draws)
+        ticket = Ticket(serial, draws, self)
         self._put(_Step(draws, ticket))
         return ticket
 

@@ -214,7 +214,7 @@ class Limited(RuleBasedStateMachine):
                 continue
             assert reservation.settled is exchange.over
             for claim in reservation.claims:
-                taken[claim.key] = taken.get(claim.key, 0.0) + claim.charged
+                taken[claim.draw.key] = taken.get(claim.draw.key, 0.0) + claim.charged
                 if exchange.over and not reservation.reached:
                     assert claim.charged == 0
                 elif claim.limit.unit == "requests":
@@ -225,7 +225,7 @@ class Limited(RuleBasedStateMachine):
         forgiven = self.director.limiter.counts.forgiven
         levels = self.levels()
         assert all(
-            claim.key in levels
+            claim.draw.key in levels
             for e in self.exchanges
             if e.reservation is not None
             for claim in e.reservation.claims

@@ -2,8 +2,8 @@
 
 import pytest
 
-from router.core.admission.rate_limit import Descriptor, Held, RateLimit, Standing, Unit, span
-from router.core.admission.token_bucket import BucketSpec, Verdict
+from router.core.admission.rate_limit import Descriptor, RateLimit, Standing, Unit, span
+from router.core.admission.token_bucket import BucketSpec, Draw, Verdict
 from router.core.events import COMPLETE, CONNECT_FAILED, CONNECTED, Connect, Head, Reject
 from router.core.exchange import Exchange
 from router.core.retry.policy import RetryPolicy
@@ -132,15 +132,20 @@ def test_a_request_that_no_endpoint_saw_gets_its_token_back() -> None:
     assert statuses(world, 2) == ".x"
 
 
+def standing(*said: tuple[RateLimit, Verdict]) -> Standing:
+    limits, verdicts = zip(*said, strict=True)
+    return Standing(limits, tuple(Draw(1, one.bucket, 1) for one in limits), verdicts)
+
+
 def test_headers_say_what_envoy_and_openai_say() -> None:
     """Envoy's reset is 0 while tokens remain, else whole seconds to the next: 30 for 2 per 60 s.
     OpenAI's is when the bucket is full."""
     slow = limit(2, 2 / 60)
-    assert Standing((Held(slow, Verdict(True, 1.0, 0.0)),)).headers()[1:3] == (
+    assert standing((slow, Verdict(True, 1.0, 0.0))).headers()[1:3] == (
         b"x-ratelimit-remaining: 1",
         b"x-ratelimit-reset: 0",
     )
-    assert Standing((Held(slow, Verdict(True, 0.0, 0.0)),)).headers() == (
+    assert standing((slow, Verdict(True, 0.0, 0.0))).headers() == (
         b"x-ratelimit-limit: 2",
         b"x-ratelimit-remaining: 0",
         b"x-ratelimit-reset: 30",
@@ -152,10 +157,8 @@ def test_headers_say_what_envoy_and_openai_say() -> None:
 
 def test_headers_tell_of_both_units() -> None:
     asked, spent = limit(10, 1), limit(1000, 10, unit="tokens")
-    standing = Standing(
-        (Held(asked, Verdict(True, 9.0, 0.0)), Held(spent, Verdict(True, 400.0, 0.0), 600))
-    )
-    assert standing.headers() == (
+    both = standing((asked, Verdict(True, 9.0, 0.0)), (spent, Verdict(True, 400.0, 0.0)))
+    assert both.headers() == (
         b"x-ratelimit-limit: 10",
         b"x-ratelimit-remaining: 9",
         b"x-ratelimit-reset: 0",

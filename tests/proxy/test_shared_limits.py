@@ -132,7 +132,7 @@ async def test_the_script_counts_as_the_core_does(redis: RedisServer) -> None:
                 Draw(n, specs[n], rng.randint(1 if take else -9, 9), rng.random() < 0.8)
                 for n in chosen
             )
-            batch.append(_Step(draws, Ticket(0, draws) if take else None))
+            batch.append(_Step(draws, Ticket(0, draws, shared) if take else None))
         for step, answer in zip(batch, await shared._send(client, batch), strict=True):
             if step.ticket is None:
                 local.charge(step.draws, 0.0)

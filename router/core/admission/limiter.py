@@ -13,9 +13,15 @@ import msgspec
 
 from router.core import errors
 from router.core.admission.estimates import Consumption, Estimator
-from router.core.admission.rate_limit import Held, RateLimit, Standing, refusal
-from router.core.admission.reservation import Claim, Ledger, Reservation, Ticket
-from router.core.admission.token_bucket import BucketSpec, BucketStore, Draw, Verdict
+from router.core.admission.rate_limit import RateLimit, Standing, refusal
+from router.core.admission.reservation import Claim, Ledger, Reservation, Ticket, Wanted
+from router.core.admission.token_bucket import (
+    BucketSpec,
+    BucketStore,
+    Draw,
+    Verdict,
+    may_take,
+)
 from router.core.events import Effect, Wait
 from router.core.model import LlmRequest
 from router.core.states import State
@@ -125,9 +131,9 @@ class Limiter:
     def limits(self, exchange: "Exchange") -> tuple[RateLimit, ...]:
         """The limits that may concern a request, its route's first."""
         assert exchange.route is not None
-        tenant = exchange.request.tenant
-        own = () if tenant is None else self._tenants.get(tenant, ())
-        return exchange.route.limits + own
+        limits, tenant = exchange.route.limits, exchange.request.tenant
+        own = self._tenants.get(tenant) if tenant is not None else None
+        return limits if own is None else limits + own
 
     def amount(self, limit: RateLimit, request: LlmRequest) -> float:
         """What a limit takes for a request at its start."""
@@ -140,59 +146,58 @@ class Limiter:
 
     def start(self, exchange: "Exchange", now: float) -> Effect:
         """Take what the request needs of its limits, and let it go on, wait or end."""
-        here: list[tuple[RateLimit, Draw]] = []
-        everywhere: list[tuple[RateLimit, Draw]] = []
-        request = exchange.request
-        counts_tokens = False
+        request, here, everywhere = exchange.request, [], []
+        draws: list[Draw] = []
+        tokens = prompt = 0.0
         for limit in self.limits(exchange):
             key = limit.key(request)
             if key is None:
                 continue
-            counts_tokens = counts_tokens or limit.unit == "tokens"
-            draw = Draw(key, limit.bucket, self.amount(limit, request), limit.enforce)
-            (here if limit.scope == "machine" else everywhere).append((limit, draw))
+            amount = 1.0
+            if limit.unit == "tokens":
+                if not tokens:
+                    prompt, output = self.estimator.expected(request)
+                    tokens = prompt + output
+                amount = min(tokens, limit.bucket.capacity)
+            draw = Draw(key, limit.bucket, amount, limit.enforce)
+            if limit.scope == "global":
+                everywhere.append((limit, draw))
+            else:
+                here.append(limit)
+                draws.append(draw)
         if not here and not everywhere:
             return exchange.director.enter(exchange, now)
-        prompt = self.estimator.expected(request)[0] if counts_tokens else 0.0
-        exchange.reservation = reservation = Reservation(prompt)
-        if here and not self._take(exchange, here, self.store, now):
+        exchange.reservation = reservation = Reservation(prompt, tokens > 0)
+        if here and not self._take(exchange, (tuple(here), tuple(draws)), now):
             return self._refuse(exchange, now)
-        if not everywhere:
-            return self._admit(exchange, reservation, now)
-        return self._ask(exchange, tuple(everywhere), now)
+        if everywhere:
+            wanted = tuple(limit for limit, _ in everywhere), tuple(d for _, d in everywhere)
+            return self._ask(exchange, wanted, now)
+        return self._admit(exchange, reservation, now)
 
-    def _take(
-        self,
-        exchange: "Exchange",
-        wanted: list[tuple[RateLimit, Draw]],
-        store: BucketStore,
-        now: float,
-    ) -> bool:
-        verdicts = store.take([draw for _, draw in wanted], now)
-        return self._hear(exchange, wanted, verdicts, store)
+    def _take(self, exchange: "Exchange", wanted: Wanted, now: float) -> bool:
+        """Draw on this machine's buckets."""
+        store = self.store
+        return self._hear(exchange, wanted, store.take(wanted[1], now), store)
 
     def _hear(
         self,
         exchange: "Exchange",
-        wanted: list[tuple[RateLimit, Draw]],
+        wanted: Wanted,
         verdicts: tuple[Verdict, ...],
         ledger: Ledger,
     ) -> bool:
         """Keep what was said, and what was taken; False if the request is refused."""
-        reservation = exchange.reservation
+        reservation, limits, draws = exchange.reservation, *wanted
         assert reservation is not None
-        said = tuple(
-            Held(limit, verdict, draw.amount)
-            for (limit, draw), verdict in zip(wanted, verdicts, strict=True)
-        )
+        standing = Standing(limits, draws, verdicts)
         before = exchange.standing
-        standing = Standing(said if before is None else before.held + said)
-        exchange.standing = standing
-        if not standing.allowed:
+        exchange.standing = standing if before is None else before.with_more(standing)
+        if not may_take(draws, verdicts):
             return False
-        for (limit, draw), verdict in zip(wanted, verdicts, strict=True):
+        for limit, draw, verdict in zip(limits, draws, verdicts, strict=True):
             if verdict.allowed:
-                reservation.hold(Claim(limit, draw.key, draw.spec, draw.amount, ledger))
+                reservation.claims.append(Claim(limit, draw, draw.amount, ledger))
             else:
                 _count(self.counts.passed, limit.name)
         return True
@@ -200,9 +205,8 @@ class Limiter:
     def _admit(self, exchange: "Exchange", reservation: Reservation, now: float) -> Effect:
         if reservation.tokens:
             self._streams[exchange.serial] = exchange
-            self.counts.reserved += max(
-                c.charged for c in reservation.claims if c.limit.unit == "tokens"
-            )
+            taken = [c.charged for c in reservation.claims if c.limit.unit == "tokens"]
+            self.counts.reserved += max(taken, default=0.0)
         return exchange.director.enter(exchange, now)
 
     def _refuse(self, exchange: "Exchange", now: float) -> Effect:
@@ -214,19 +218,16 @@ class Limiter:
 
     # --- limits of all routers --------------------------------------------------------------
 
-    def _ask(
-        self, exchange: "Exchange", wanted: tuple[tuple[RateLimit, Draw], ...], now: float
-    ) -> Effect:
-        assert exchange.reservation is not None
+    def _ask(self, exchange: "Exchange", wanted: Wanted, now: float) -> Effect:
+        reservation = exchange.reservation
+        assert reservation is not None
         if self.dry:
-            return self._admit(exchange, exchange.reservation, now)
-        ticket = None
+            return self._admit(exchange, reservation, now)
+        reservation.asked = wanted
         if self.shared is not None:
-            ticket = self.shared.ask(exchange.serial, tuple(draw for _, draw in wanted))
-        exchange.reservation.asked = wanted
-        if ticket is None:
+            reservation.ticket = self.shared.ask(exchange.serial, wanted[1])
+        if reservation.ticket is None:
             return self.answered(exchange, None, now)
-        exchange.reservation.ticket = ticket
         exchange.state = State.LIMITING
         return Wait(self._rules.timeout)
 
@@ -235,12 +236,12 @@ class Limiter:
     ) -> Effect:
         """The shared store has answered, or (None) will not."""
         reservation = exchange.reservation
-        assert reservation is not None
-        wanted, reservation.asked = list(reservation.asked), ()
-        ticket, reservation.ticket = reservation.ticket, None
+        assert reservation is not None and reservation.asked is not None
+        wanted, ticket = reservation.asked, reservation.ticket
+        reservation.asked = reservation.ticket = None
         if verdicts is not None:
-            assert self.shared is not None
-            allowed = self._hear(exchange, wanted, verdicts, self.shared)
+            assert ticket is not None
+            allowed = self._hear(exchange, wanted, verdicts, ticket.ledger)
         else:
             if ticket is not None:
                 ticket.withdraw()
@@ -256,16 +257,14 @@ class Limiter:
             return self._refuse(exchange, now)
         return self._admit(exchange, reservation, now)
 
-    def _share(
-        self, exchange: "Exchange", wanted: list[tuple[RateLimit, Draw]], now: float
-    ) -> bool:
+    def _share(self, exchange: "Exchange", wanted: Wanted, now: float) -> bool:
         """Draw on this machine's part of limits that all routers share."""
+        limits, draws = wanted
         parts = []
-        for limit, draw in wanted:
+        for draw in draws:
             spec = self.part_of(draw.spec)
-            amount = min(draw.amount, spec.capacity)
-            parts.append((limit, Draw(draw.key, spec, amount, draw.binding)))
-        return self._take(exchange, parts, self.store, now)
+            parts.append(Draw(draw.key, spec, min(draw.amount, spec.capacity), draw.binding))
+        return self._take(exchange, (limits, tuple(parts)), now)
 
     def part_of(self, spec: BucketSpec) -> BucketSpec:
         """One machine's part of a bucket: at least one token, or nobody could ever draw on it."""

@@ -13,7 +13,7 @@ from typing import Literal, Self
 import msgspec
 import xxhash
 
-from router.core.admission.token_bucket import BucketSpec, Verdict
+from router.core.admission.token_bucket import BucketSpec, Draw, Verdict
 from router.core.errors import RateLimited
 from router.core.model import LlmRequest
 
@@ -21,6 +21,7 @@ Unit = Literal["requests", "tokens"]
 Scope = Literal["machine", "global"]
 DescriptorKind = Literal["tenant", "key", "model", "user", "address", "header"]
 
+_FIELDS = {"tenant": "tenant", "model": "model", "user": "user", "address": "client"}
 CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
 """Headers in which clients of OpenAI, Anthropic and Azure send their key."""
 
@@ -31,6 +32,12 @@ class Descriptor(msgspec.Struct, frozen=True):
     kind: DescriptorKind
     header: bytes = b""
     value: bytes | None = None
+
+    field: str = ""
+    """The field of a request that this is; made from the kind."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "field", _FIELDS.get(self.kind, ""))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -50,25 +57,15 @@ class Descriptor(msgspec.Struct, frozen=True):
 
     def of(self, request: LlmRequest) -> bytes | None:
         """The request's value; None if it has none, or another than is wanted."""
-        found = self._of(request)
+        found: bytes | None
+        if self.field:
+            text: str | None = getattr(request, self.field)
+            found = None if text is None else text.encode()
+        elif self.kind == "header":
+            found = request.header(self.header)
+        else:
+            found = next((v for n in CREDENTIALS if (v := request.header(n)) is not None), None)
         return found if self.value is None or found == self.value else None
-
-    def _of(self, request: LlmRequest) -> bytes | None:
-        text: str | None
-        match self.kind:
-            case "header":
-                return request.header(self.header)
-            case "model":
-                text = request.model
-            case "tenant":
-                text = request.tenant
-            case "user":
-                text = request.user
-            case "address":
-                text = request.client
-            case "key":
-                return next((v for n in CREDENTIALS if (v := request.header(n)) is not None), None)
-        return None if text is None else text.encode()
 
     def __str__(self) -> str:
         name = f"header:{self.header.decode()}" if self.kind == "header" else self.kind
@@ -91,16 +88,33 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope = "machine"
     enforce: bool = True
 
+    own_key: int = 0
+    """The bucket's key where there is one for all; made from the name."""
+    begin: bytes = b""
+    """Of what is hashed for a key; made from the name."""
+
+    def __post_init__(self) -> None:
+        begin = _part(self.name.encode())
+        msgspec.structs.force_setattr(self, "begin", begin)
+        msgspec.structs.force_setattr(self, "own_key", xxhash.xxh3_64_intdigest(begin))
+
     def key(self, request: LlmRequest) -> int | None:
         """The bucket of this request, None if the limit does not apply to it."""
-        parts = [self.name.encode()]
-        for descriptor in self.per:
+        per = self.per
+        if not per:
+            return self.own_key
+        found = self.begin
+        for descriptor in per:
             value = descriptor.of(request)
             if value is None:
                 return None
-            parts.append(value)
-        # Lengths go in, or ("ab", "c") and ("a", "bc") would share a bucket.
-        return xxhash.xxh3_64_intdigest(b"".join(b"%d:%b" % (len(p), p) for p in parts))
+            found += b"%d:%b" % (len(value), value)
+        return xxhash.xxh3_64_intdigest(found)
+
+
+def _part(value: bytes) -> bytes:
+    # Lengths go in, or ("ab", "c") and ("a", "bc") would share a bucket.
+    return b"%d:%b" % (len(value), value)
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
@@ -116,23 +130,39 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
-    """How a request stands with the limits that apply to it, in their order."""
+    """How a request stands with the limits that apply to it, in their order: what was asked of
+    each, and what it said."""
 
-    held: tuple[Held, ...]
+    limits: tuple[RateLimit, ...]
+    draws: tuple[Draw, ...]
+    verdicts: tuple[Verdict, ...]
 
     @property
-    def allowed(self) -> bool:
-        return not any(one.refuses for one in self.held)
+    def held(self) -> tuple[Held, ...]:
+        return tuple(
+            Held(limit, verdict, draw.amount)
+            for limit, draw, verdict in zip(self.limits, self.draws, self.verdicts, strict=True)
+        )
+
+    def with_more(self, other: "Standing") -> "Standing":
+        """With further limits behind these."""
+        return Standing(
+            self.limits + other.limits,
+            self.draws + other.draws,
+            self.verdicts + other.verdicts,
+        )
 
     @property
     def decisive(self) -> Held:
         """The first that refuses, else the tightest: the one with least left."""
-        return next((one for one in self.held if one.refuses), None) or _tightest(self.held)
+        held = self.held
+        return next((one for one in held if one.refuses), None) or _tightest(held)
 
     def headers(self) -> tuple[bytes, ...]:
         """``x-ratelimit-*``: of the decisive limit as Envoy (draft version 03) sends them, and of
         the tightest of each unit as OpenAI does."""
-        one = self.decisive
+        held = self.held
+        one = held[0] if len(held) == 1 else self.decisive
         remaining = max(0.0, one.verdict.remaining)
         # Zero while tokens remain, else whole seconds until the next one.
         missing = 1.0 - one.verdict.remaining
@@ -142,11 +172,10 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
             b"x-ratelimit-remaining: %d" % (remaining + 1e-9),
             b"x-ratelimit-reset: %d" % reset,
         ]
-        if len(self.held) == 1:
-            lines += _openai(self.held[0])
-            return tuple(lines)
+        if len(held) == 1:
+            return (*lines, *_openai(one))
         for unit in ("requests", "tokens"):
-            if of_unit := [held for held in self.held if held.limit.unit == unit]:
+            if of_unit := [one for one in held if one.limit.unit == unit]:
                 lines += _openai(_tightest(of_unit))
         return tuple(lines)
 

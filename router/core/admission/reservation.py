@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from router.core.admission.rate_limit import RateLimit
-from router.core.admission.token_bucket import BucketSpec, Draw
+from router.core.admission.token_bucket import Draw
 
 
 class Ledger(Protocol):
@@ -28,25 +28,29 @@ class ReservationError(RuntimeError):
 
 class Ticket:
     """A question to a store that answers later. ``withdrawn``: nobody waits for the answer any
-    more, and what it grants is to be given back."""
+    more, and what it grants is to be given back. ``ledger``: where that is charged later on."""
 
-    __slots__ = ("draws", "serial", "withdrawn")
+    __slots__ = ("draws", "ledger", "serial", "withdrawn")
 
-    def __init__(self, serial: int, draws: tuple[Draw, ...]) -> None:
+    def __init__(self, serial: int, draws: tuple[Draw, ...], ledger: Ledger) -> None:
         self.serial = serial
         self.draws = draws
+        self.ledger = ledger
         self.withdrawn = False
 
     def withdraw(self) -> None:
         self.withdrawn = True
 
 
+Wanted = tuple[tuple[RateLimit, ...], tuple[Draw, ...]]
+"""Limits, and what is drawn of each."""
+
+
 class Claim(msgspec.Struct, gc=False):
-    """What was taken of one bucket. ``spec``: the bucket's as it was drawn on."""
+    """What was taken of one bucket, by which draw, and what of it is charged now."""
 
     limit: RateLimit
-    key: int
-    spec: BucketSpec
+    draw: Draw
     charged: float
     ledger: Ledger
 
@@ -58,24 +62,20 @@ class Reservation:
         prompt: tokens that its prompt was guessed to have.
         reached: whether an endpoint was sent the request.
         tokens: whether any claim is on LLM tokens.
-        asked: limits whose store has been asked and has not answered.
+        asked: limits whose store has been asked and has not answered, and what of them.
         ticket: the question to it, if one is open.
     """
 
     __slots__ = ("asked", "claims", "prompt", "reached", "settled", "ticket", "tokens")
 
-    def __init__(self, prompt: float = 0.0) -> None:
+    def __init__(self, prompt: float = 0.0, tokens: bool = False) -> None:
         self.claims: list[Claim] = []
         self.prompt = prompt
         self.reached = False
-        self.tokens = False
+        self.tokens = tokens
         self.settled = False
-        self.asked: tuple[tuple[RateLimit, Draw], ...] = ()
+        self.asked: Wanted | None = None
         self.ticket: Ticket | None = None
-
-    def hold(self, claim: Claim) -> None:
-        self.claims.append(claim)
-        self.tokens = self.tokens or claim.limit.unit == "tokens"
 
     def debit(self, used: float, now: float) -> float:
         """Charge the tokens used so far as far as they exceed what was taken.
@@ -83,9 +83,8 @@ class Reservation:
         Returns:
             the tokens that the bounds of debt forgave.
         """
-        return self._adjust(
-            [c for c in self.claims if c.limit.unit == "tokens" and used > c.charged], used, now
-        )
+        over = [c for c in self.claims if c.limit.unit == "tokens" and used > c.charged]
+        return _adjust(over, used, now)
 
     def settle(self, used: float, now: float) -> float:
         """Bring every claim to what the request came to.
@@ -103,18 +102,25 @@ class Reservation:
             raise ReservationError("reservation settled twice")
         self.settled = True
         if not self.reached:
-            return self._adjust(self.claims, 0.0, now)
-        return self._adjust([c for c in self.claims if c.limit.unit == "tokens"], used, now)
-
-    def _adjust(self, claims: list[Claim], used: float, now: float) -> float:
-        due: dict[Ledger, list[Draw]] = {}
-        for claim in claims:
-            if used != claim.charged:
-                draws = due.setdefault(claim.ledger, [])
-                draws.append(Draw(claim.key, claim.spec, used - claim.charged))
-                claim.charged = used
-        return sum(ledger.charge(draws, now) for ledger, draws in due.items())
+            return _adjust(self.claims, 0.0, now)
+        if not self.tokens:
+            return 0.0
+        return _adjust([c for c in self.claims if c.limit.unit == "tokens"], used, now)
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else "held"
         return f"<Reservation {state} {[(c.limit.name, c.charged) for c in self.claims]}>"
+
+
+def _adjust(claims: list[Claim], used: float, now: float) -> float:
+    """Bring claims to ``used``, of each store in one step; returns what debt's bounds forgave."""
+    due: dict[Ledger, list[Draw]] = {}
+    for claim in claims:
+        if (more := used - claim.charged) != 0:
+            claim.charged = used
+            draw = Draw(claim.draw.key, claim.draw.spec, more)
+            due.setdefault(claim.ledger, []).append(draw)
+    forgiven = 0.0
+    for ledger, draws in due.items():
+        forgiven += ledger.charge(draws, now)
+    return forgiven
