@@ -66,8 +66,10 @@ class BucketStore(Protocol):
 
 def filled(level: float, since: float, spec: BucketSpec) -> float:
     """The level ``since`` seconds after the last step; a clock that went back counts as none."""
-    level += max(0.0, since) * spec.fill_rate
-    return level if level < spec.capacity else spec.capacity
+    if since > 0.0:
+        level += since * spec.fill_rate
+    capacity = spec.capacity
+    return level if level < capacity else capacity
 
 
 def judge(level: float, draw: Draw) -> Verdict:
