@@ -19,6 +19,7 @@ COMPILED = [
     "router/proxy/accounting.py",
     "router/proxy/carried.py",
     "router/proxy/downstream.py",
+    "router/proxy/fault.py",
     "router/proxy/headers.py",
     "router/proxy/ledger.py",
     "router/proxy/paths.py",

@@ -9,40 +9,14 @@ Panels name only metrics of ``router/telemetry/metrics.py`` and rules of
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.grafana.detours import DETOURS
+from deploy.grafana.panel import PICK, Panel, quantiles, rate
+
 DASHBOARDS = Path(__file__).parent / "dashboards"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-PICK = 'cluster=~"$cluster"'
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One chart. ``queries``: legend -> PromQL. ``width`` in 24ths of the page."""
-
-    title: str
-    unit: str
-    queries: dict[str, str]
-    text: str = ""
-    width: int = 8
-    kind: str = "timeseries"
-    stacked: bool = False
-
-
-def quantiles(metric: str, by: str = "cluster") -> dict[str, str]:
-    rate = f"sum by ({by}, le) (rate({metric}_bucket{{{PICK}}}[$__rate_interval]))"
-    return {
-        f"p{round(100 * q)} {{{{{by}}}}}": f"histogram_quantile({q}, {rate})"
-        for q in (0.5, 0.95, 0.99)
-    }
-
-
-def rate(metric: str, by: str, selector: str = PICK) -> str:
-    return f"sum by ({by}) (rate({metric}{{{selector}}}[$__rate_interval]))"
-
-
 OVERVIEW = (
     Panel(
         "Requests by answer",
@@ -111,17 +85,7 @@ OVERVIEW = (
         "At one time, and how many per second waited first.",
         width=12,
     ),
-    Panel(
-        "Injected faults",
-        "reqps",
-        {
-            "{{fault}} {{route}}": rate("warmpath_faults_injected_total", "route, fault", ""),
-            "left out {{route}}": rate("warmpath_faults_overflow_total", "route", ""),
-            "held {{route}}": "sum by (route) (warmpath_faults_active)",
-        },
-        "Delays, aborts, cuts and stalls that routes make on purpose.",
-        width=12,
-    ),
+    *DETOURS,
     Panel(
         "Bytes",
         "Bps",

@@ -12,7 +12,7 @@ def show(told: Mapping[str, Any]) -> None:
     click.echo(f"view       {told['view']}")
     if (request := told["request"]) is not None:
         click.echo(f"request    {_request(request)}")
-    for line in (*_routes(told), *_faults(told), *_admission(told)):
+    for line in (*_routes(told), *_faults(told), *_fallbacks(told), *_admission(told)):
         click.echo(line)
     if told["candidates"]:
         _candidates(told)
@@ -44,6 +44,15 @@ def _routes(told: Mapping[str, Any]) -> Iterator[str]:
         name = f"{arm['cluster']}[{subset}]" if subset else arm["cluster"]
         drawn = "  <- drawn" if arm["drawn"] and len(told["arms"]) > 1 else ""
         yield f"to         {name} weight {arm['weight']} ({arm['share']:.1%}){drawn}"
+
+
+def _fallbacks(told: Mapping[str, Any]) -> Iterator[str]:
+    for link in told["fallbacks"]:
+        subset = ", ".join(f"{name}={value}" for name, value in link["subset"].items())
+        name = f"{link['cluster']}[{subset}]" if subset else link["cluster"]
+        model = f" as {link['model']}" if link["model"] else ""
+        taken = f"  <- taken: {link['taken']}" if link["taken"] else ""
+        yield f"fallback   {name}{model}{taken}"
 
 
 def _faults(told: Mapping[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from router.config.build_matches import Terms, build_matcher
 from router.config.build_retry import build_retry
 from router.config.routes import RouteSpec
 from router.core.cors import Cors
+from router.core.fallback import Fallback
 from router.core.routing import Destination, Route, Timeouts
 
 
@@ -36,6 +37,10 @@ def build_route(spec: RouteSpec, terms: Terms, cors: Cors | None) -> Route:
         actions=build_actions(spec, None, cors),
         limits=tuple(
             limit.build(f"{spec.name}#{number}") for number, limit in enumerate(spec.limits, 1)
+        ),
+        fallbacks=tuple(
+            Fallback(link.cluster, tuple(sorted(link.subset.items())), link.model)
+            for link in spec.fallbacks
         ),
         fault=None if spec.fault is None else build_fault(spec.fault),
     )

@@ -12,7 +12,7 @@ FEW_PLACES = 64
 
 
 def unused_cluster(config: Config) -> Iterator[Problem]:
-    used = {arm.cluster for route in config.routes for arm in route.to}
+    used = {arm.cluster for route in config.routes for arm in route.targets()}
     for index, cluster in enumerate(config.clusters):
         if cluster.name not in used:
             yield Problem(("clusters", index), f"no route goes to cluster {cluster.name!r}")
@@ -109,7 +109,10 @@ def _alike(one: ClusterSpec, other: ClusterSpec) -> bool:
 
 def unused_labels(config: Config) -> Iterator[Problem]:
     used = {
-        (arm.cluster, name) for route in config.routes for arm in route.to for name in arm.subset
+        (arm.cluster, name)
+        for route in config.routes
+        for arm in route.targets()
+        for name in arm.subset
     }
     for index, cluster in enumerate(config.clusters):
         told: set[str] = set()

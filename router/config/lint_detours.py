@@ -1,4 +1,4 @@
-"""Lint rules about what routes do beside passing requests on: faults."""
+"""Lint rules about what routes do beside passing requests on: faults and fallbacks."""
 
 from collections.abc import Iterator
 
@@ -22,3 +22,19 @@ def fault_for_everybody(config: Config) -> Iterator[Problem]:
                 f"route {route.name!r} cuts every stream of more than {fault.cut.after} events on "
                 "purpose",
             )
+
+
+def fallback_to_the_same(config: Config) -> Iterator[Problem]:
+    for index, route in enumerate(config.routes):
+        asked: list[tuple[str, dict[str, str], str | None]] = []
+        if len(route.to) == 1:
+            asked.append((route.to[0].cluster, route.to[0].subset, None))
+        for number, link in enumerate(route.fallbacks):
+            here = (link.cluster, link.subset, link.model)
+            if here in asked:
+                yield Problem(
+                    ("routes", index, "fallbacks", number),
+                    f"route {route.name!r} has asked cluster {link.cluster!r} already when it "
+                    "gets here",
+                )
+            asked.append(here)

@@ -138,5 +138,7 @@ RULES: tuple[Rule, ...] = (
          "Remove the fraction, or the route.", actions.fraction_of_all_or_none),
     Rule("WP066", "warning", "size that no request has",
          "Put the narrower size in front, or remove it.", actions.size_never_reached),
+    Rule("WP081", "warning", "fallback to where the request comes from",
+         "Name another cluster, another subset or another model.", detours.fallback_to_the_same),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -9,7 +9,7 @@ from router.config.findings import Path, Problem, closest
 from router.config.limits import limit_problems
 from router.config.match_references import condition_problems, term_problems
 from router.config.retry_references import retry_problems
-from router.config.routes import RouteSpec
+from router.config.routes import RouteSpec, Target
 from router.config.schema import Config
 
 
@@ -41,20 +41,26 @@ def route_problems(config: Config) -> Iterator[Problem]:
 def _destinations(
     route: RouteSpec, clusters: dict[str, ClusterSpec], path: Path
 ) -> Iterator[Problem]:
-    for index, arm in enumerate(route.to):
-        here: Path = (*path, "to", index)
-        cluster = clusters.get(arm.cluster)
-        if cluster is None:
-            yield Problem(
-                (*here, "cluster"),
-                f"no cluster is named {arm.cluster!r}",
-                closest(arm.cluster, list(clusters)),
-            )
-        elif cluster.discovery is None and not any(
-            all(endpoint.labels.get(name) == value for name, value in arm.subset.items())
-            for endpoint in cluster.endpoints
-        ):
-            labels = ", ".join(f"{name}={value}" for name, value in arm.subset.items())
-            yield Problem(
-                (*here, "subset"), f"no endpoint of cluster {arm.cluster!r} has the labels {labels}"
-            )
+    targets: tuple[tuple[str, Sequence[Target]], ...]
+    targets = (("to", route.to), ("fallbacks", route.fallbacks))
+    for field, arms in targets:
+        for index, arm in enumerate(arms):
+            yield from _destination(arm, clusters, (*path, field, index))
+
+
+def _destination(arm: Target, clusters: dict[str, ClusterSpec], here: Path) -> Iterator[Problem]:
+    cluster = clusters.get(arm.cluster)
+    if cluster is None:
+        yield Problem(
+            (*here, "cluster"),
+            f"no cluster is named {arm.cluster!r}",
+            closest(arm.cluster, list(clusters)),
+        )
+    elif cluster.discovery is None and not any(
+        all(endpoint.labels.get(name) == value for name, value in arm.subset.items())
+        for endpoint in cluster.endpoints
+    ):
+        labels = ", ".join(f"{name}={value}" for name, value in arm.subset.items())
+        yield Problem(
+            (*here, "subset"), f"no endpoint of cluster {arm.cluster!r} has the labels {labels}"
+        )

@@ -18,18 +18,31 @@ from router.config.section import Name, Section, Text, Weight, doc
 from router.config.units import Duration
 
 
-class DestinationSpec(Section, frozen=True, kw_only=True):
+class Target(Section, frozen=True, kw_only=True):
     """A cluster, or a subset of it. A plain name stands for the cluster."""
 
     shorthand: ClassVar[str | None] = "cluster"
 
     cluster: Annotated[str, doc("Its name.")]
     subset: Annotated[dict[str, str], doc("Only endpoints that carry all these labels.")] = {}
+
+
+class DestinationSpec(Target, frozen=True, kw_only=True):
+    """A cluster, or a subset of it. A plain name stands for the cluster."""
+
     weight: Annotated[Weight, doc("Relative to the other destinations of the route.")] = 1
     model: Annotated[
         Text | None, doc("What the engines here are told as the model; see rewrite.")
     ] = None
     headers: HeadersSpec = HeadersSpec()
+
+
+class FallbackSpec(Target, frozen=True, kw_only=True):
+    """A cluster, or a subset of it, for what the destination cannot take."""
+
+    model: Annotated[
+        Text | None, doc("The model that its engines are asked for instead of the request's.")
+    ] = None
 
 
 class RouteTimeouts(Section, frozen=True, kw_only=True):
@@ -47,7 +60,7 @@ class RouteTimeouts(Section, frozen=True, kw_only=True):
 class RouteSpec(Section, frozen=True, kw_only=True):
     """Requests that match go to these destinations; the first route that matches wins."""
 
-    planned: ClassVar[tuple[str, ...]] = ("mirror", "fallbacks")
+    planned: ClassVar[tuple[str, ...]] = ("mirror",)
 
     name: Annotated[Name, doc("Unique among routes; appears in logs and metrics.")]
     match: Match = Match()
@@ -72,6 +85,15 @@ class RouteSpec(Section, frozen=True, kw_only=True):
     ] = "conversation"
     timeouts: RouteTimeouts = RouteTimeouts()
     retry: Retry | None = Retry()
+    fallbacks: Annotated[
+        tuple[FallbackSpec, ...],
+        doc(
+            "Tried in order where the destination has nothing healthy, is saturated, or fails "
+            "before the first byte after its retries.",
+            single=True,
+            max_length=8,
+        ),
+    ] = ()
     limits: Annotated[
         tuple[RateLimitSpec, ...],
         doc(
@@ -83,3 +105,7 @@ class RouteSpec(Section, frozen=True, kw_only=True):
     fault: Annotated[
         FaultSpec | None, doc("Delays and errors on purpose, to see how clients take them.")
     ] = None
+
+    def targets(self) -> tuple[Target, ...]:
+        """All places that its requests may go to."""
+        return (*self.to, *self.fallbacks)

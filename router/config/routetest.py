@@ -261,10 +261,10 @@ def _send(director: Director, request: LlmRequest, now: float, tally: _Tally) ->
     exchange = director.begin(request, now)
     if exchange.route is not None:
         tally.routes[exchange.route.name] += 1
-    if exchange.traffic is not None:
+    effect = after_delay(exchange, exchange.feed(START, now), now)
+    if exchange.traffic is not None:  # of its fallback, if it took one
         tally.clusters[exchange.traffic.cluster.name] += 1
         tally.subsets[exchange.traffic.subset] += 1
-    effect = after_delay(exchange, exchange.feed(START, now), now)
     if isinstance(effect, Reject):
         tally.statuses[effect.error.status] += 1
         return

@@ -18,6 +18,7 @@ from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.events import Effect
 from router.core.exchange import Exchange
+from router.core.fallback import Steps
 from router.core.fault import FaultState
 from router.core.fleet import Fleet
 from router.core.host import HostState
@@ -28,6 +29,7 @@ from router.core.routing import Route
 from router.core.session.counts import SessionCounts
 from router.core.session.sticky import Sticky
 from router.core.snapshot import Snapshot
+from router.core.states import State
 from router.core.trace import NO_TRACE, DecisionTrace
 
 Subset = tuple[tuple[str, str], ...]
@@ -126,6 +128,7 @@ class Director:
 
     Attributes:
         fault_states: by route, of those that injected a fault.
+        steps: counts of requests that went to a fallback.
         limiter: holds requests to their rate limits.
         lines: the clusters in whose queue somebody waits, or did a moment ago.
     """
@@ -147,6 +150,7 @@ class Director:
         self._traffic: dict[tuple[str, Subset], ClusterTraffic] = {}
         self._places: dict[str, Places] = {}
         self.fault_states: dict[str, FaultState] = {}
+        self.steps = Steps()
         self.update(snapshot, slots)
 
     def update(self, snapshot: Snapshot, slots: Mapping[str, int] | None = None) -> None:
@@ -382,8 +386,18 @@ class Director:
     def ended(self, exchange: Exchange, was_queued: bool) -> None:
         """The exchange is over: nothing of it may remain here."""
         self.active.pop(exchange.serial, None)
+        self.left(exchange, was_queued)
+
+    def left(self, exchange: Exchange, was_queued: bool | None = None) -> None:
+        """The exchange goes from its cluster: no place in line there, no share of its budget.
+
+        Args:
+            was_queued: whether it stood in line, if its state does not say so any more.
+        """
         if exchange.traffic is None:
             return
+        if was_queued is None and (was_queued := exchange.queued):
+            exchange.state = State.NEW
         if was_queued:
             exchange.traffic.places.queue.leave()
         if exchange.retrying:

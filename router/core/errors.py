@@ -263,6 +263,13 @@ class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
 
 
+class TotalTimeout(UpstreamTimeout):
+    """The exchange with all its attempts took longer than the route allows."""
+
+    def __init__(self) -> None:
+        super().__init__("the request exceeded the route's total timeout")
+
+
 class StreamIdle(UpstreamError):
     """The stream was silent for longer than the route's idle timeout."""
 

@@ -13,7 +13,7 @@ reservation.
 
 from typing import TYPE_CHECKING, Final
 
-from router.core import errors
+from router.core import errors, fallback
 from router.core.admission.rate_limit import Standing
 from router.core.admission.reservation import Reservation
 from router.core.events import (
@@ -34,6 +34,7 @@ from router.core.transitions import ROWS
 if TYPE_CHECKING:
     from router.core.actions import Actions
     from router.core.director import ClusterTraffic, Director
+    from router.core.fallback import Detour
     from router.core.fault import Injection
     from router.core.routing import Route
     from router.core.trace import DecisionTrace
@@ -63,6 +64,7 @@ class Exchange:
         refusal: response flag for why there is no further attempt, empty without one.
         pause: seconds to wait before the attempt that ``may_retry`` allowed.
         queued_for: seconds spent in the pending queue; the last time since ``queued_since``.
+        detour: along the route's fallbacks; None while it is where the route sent it.
         injection: the route's faults in this exchange; None where there are none.
         standing: with its rate limits; None where none applied.
         reservation: what it holds of its rate limits; None where none applied.
@@ -74,6 +76,7 @@ class Exchange:
         "actions",
         "attempt",
         "cookie",
+        "detour",
         "director",
         "ended_at",
         "flag",
@@ -133,6 +136,7 @@ class Exchange:
         self.queued_for = 0.0
         self.queued_since = now
         self.injection: Injection | None = None
+        self.detour: Detour | None = None
         self.standing: Standing | None = None
         self.reservation: Reservation | None = None
         self.head_at: float | None = None
@@ -187,7 +191,10 @@ class Exchange:
         """Pick an endpoint and start an attempt, or give up if there is none."""
         assert self.route is not None and self.traffic is not None
         was_queued = self.queued
-        picked = self.director.pick(self, now)
+        if self.route.fallbacks and fallback.hopeless(self):
+            picked = None
+        else:
+            picked = self.director.pick(self, now)
         if picked is None:
             cluster = self.traffic.cluster.name
             error = errors.NoHealthyUpstream(
@@ -229,7 +236,7 @@ class Exchange:
             return self.again(outcome, now)
         self.end_attempt(outcome, now)
         effect = self.reject(error, now)
-        if retriable and self.refusal:
+        if retriable and self.refusal and self.over:
             self.flag += "," + self.refusal
         return effect
 
@@ -242,6 +249,11 @@ class Exchange:
         return self.connect(now)
 
     def reject(self, error: errors.RouterError, now: float) -> Effect:
+        """End it with an error, unless the route has somewhere else for it to go."""
+        if self.route is not None and self.route.fallbacks:
+            effect = fallback.instead(self, error, now)
+            if effect is not None:
+                return effect
         self.flag = error.flag
         self.status = error.status
         if self.actions is not None and self.actions.cors is not None:

@@ -46,6 +46,7 @@ from router.core.explanation import (
     RequestSeen,
     RouteTried,
 )
+from router.core.fallback_explained import links_seen
 from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
 from router.core.load import LoadReport
@@ -60,6 +61,8 @@ MAX_ATTEMPTS = 16
 """Attempts that are shown; who is tried after that many failures is nobody's question."""
 
 ASSUMED = "from the file: every endpoint taken as ready, healthy and idle, every bucket as full"
+
+_BACKED_OFF = TimedOut(Stage.BACK_OFF)
 
 Level = Callable[[int, BucketSpec, float], float]
 """(bucket, its spec, now) -> tokens in it, without taking any."""
@@ -181,7 +184,8 @@ def explain(
     trace = RecordingTrace()
     exchange = director.begin(request, world.now, trace)
     exchange.replayable = request.body_bytes <= snapshot.limits.buffer_body
-    places = None if exchange.traffic is None else exchange.traffic.places
+    traffic = exchange.traffic
+    places = None if traffic is None else traffic.places
     occupied = (0, 0) if places is None else (places.active, places.queue.waiting)
     seen, scores = candidates(exchange, world)
     session = session_of(exchange, world.now)
@@ -195,7 +199,7 @@ def explain(
             attempts.append(_attempt(effect, exchange))
             reached = reached or effect.endpoint
     end = ClientSees.of(effect.error) if isinstance(effect, Reject) else None
-    route, traffic = exchange.route, exchange.traffic
+    route = exchange.route
     routes = _routes(trace, snapshot, exchange.request)
     told = Explanation(
         view=world.view,
@@ -215,6 +219,7 @@ def explain(
         route=route.name,
         arms=_arms(route, traffic),
         faults=faults,
+        fallbacks=links_seen(exchange),
         admission=_admission(exchange, traffic.cluster, world, occupied, first),
         panic=traffic.hosts.panic,
         levels=levels(traffic.hosts),
@@ -354,7 +359,7 @@ def _followed(exchange: Exchange, effect: Effect, now: float) -> Iterator[Effect
             exchange.feed(CONNECTED, now)
         effect = exchange.feed(failed[1], now)
         if isinstance(effect, Wait):
-            effect = exchange.feed(TimedOut(Stage.BACK_OFF), now)
+            effect = exchange.feed(GRANTED if exchange.queued else _BACKED_OFF, now)
         yield effect
 
 

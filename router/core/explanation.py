@@ -206,6 +206,18 @@ class FaultSeen(Part, frozen=True, kw_only=True):
     drawn: bool | None
 
 
+class LinkSeen(Part, frozen=True, kw_only=True):
+    """One of the route's fallbacks. ``taken``: why the request is sent on to it, as things stand.
+
+    Where it is None the request does not get there, unless attempts fail that are not shown.
+    """
+
+    cluster: str
+    subset: Mapping[str, str]
+    model: str | None
+    taken: str | None
+
+
 class AttemptSeen(Part, frozen=True, kw_only=True):
     """Where an attempt goes, and why. Attempts after the first assume that those before failed.
 
@@ -304,6 +316,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     route: str | None = None
     arms: tuple[Arm, ...] = ()
     faults: tuple[FaultSeen, ...] = ()
+    fallbacks: tuple[LinkSeen, ...] = ()
     admission: Admission | None = None
     panic: bool = False
     levels: tuple[LevelSeen, ...] = ()

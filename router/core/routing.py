@@ -14,6 +14,7 @@ from router.core.actions import Actions, OwnAnswer, Preflight
 from router.core.admission.rate_limit import RateLimit
 from router.core.clock import Rng
 from router.core.cors import Cors, requested_method
+from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.matching import Matcher, StringMatch
 from router.core.model import LlmRequest
@@ -81,6 +82,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     fault: Fault | None = None
     answer: OwnAnswer | None = None
     actions: Actions | None = None
+    fallbacks: tuple[Fallback, ...] = ()
     head_limit: float = 0.0
     silence_limit: float = 0.0
 

@@ -6,7 +6,7 @@ A pair of state and event that is not in ``TRANSITIONS`` cannot happen.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from router.core import errors, injection
+from router.core import errors, fallback, injection
 from router.core.access.tenants import forbidden
 from router.core.answers import own_answer
 from router.core.events import (
@@ -57,7 +57,7 @@ def _verdicts(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
 def _timed_out_limiting(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert isinstance(event, TimedOut)
     if event.stage is Stage.TOTAL:
-        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+        error = errors.TotalTimeout()
         return exchange.reject(error, now)
     return exchange.director.limiter.answered(exchange, None, now)
 
@@ -113,6 +113,10 @@ def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
             return exchange.again(lease.verdict, now)
         if exchange.refusal:
             exchange.flag = exchange.refusal
+    if event.status >= 429 and exchange.route.fallbacks:
+        effect = fallback.after_answer(exchange, event.status, now)
+        if effect is not None:
+            return effect
     exchange.status = event.status
     exchange.head_at = now
     exchange.state = _STREAMING
@@ -156,9 +160,8 @@ def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) ->
     if event.stage is Stage.CONNECT:
         return _connect_failed(exchange, event, now)
     if event.stage is Stage.TOTAL:
-        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
         exchange.end_attempt(Outcome.TIMEOUT, now)
-        return exchange.reject(error, now)
+        return exchange.reject(errors.TotalTimeout(), now)
     error = errors.UpstreamTimeout(f"{address} sent no response head in time")
     retriable = exchange.route.retry.retries_reset()
     return exchange.retry_or_reject(Outcome.TIMEOUT, error, retriable, now)
@@ -176,15 +179,14 @@ def _timed_out_streaming(exchange: "Exchange", event: AnyEvent, now: float) -> E
             error = errors.UpstreamTimeout("the attempt was idle for too long")
         return exchange.break_off(Outcome.TIMEOUT, error, now)
     # It was at work: how long an answer may take is the route's affair.
-    error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
-    return exchange.break_off(Outcome.ABANDONED, error, now)
+    return exchange.break_off(Outcome.ABANDONED, errors.TotalTimeout(), now)
 
 
 def _backed_off(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     """The place was given back for the wait: there may be others in line for it now."""
     assert isinstance(event, TimedOut)
     if event.stage is Stage.TOTAL:
-        error = errors.UpstreamTimeout("the request exceeded the route's total timeout")
+        error = errors.TotalTimeout()
         return exchange.reject(error, now)
     exchange.queued_since = now
     return exchange.director.admit(exchange, now)

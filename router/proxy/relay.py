@@ -123,7 +123,7 @@ class Relay(Carried):
             self._connect(effect, now)
         elif kind is events.Wait:
             assert isinstance(effect, events.Wait)
-            if effect.timeout:
+            if effect is not events.STAND_BY:
                 self._drop_upstream()
                 self._arm(effect.stage, effect.timeout, now)
         elif kind is events.Reject or kind is events.Answer:

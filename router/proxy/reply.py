@@ -123,6 +123,8 @@ def decision(exchange: Exchange, exposed: bool) -> list[bytes]:
             b"x-warmpath-endpoint: " + address.encode("ascii", "replace"),
             b"x-warmpath-reason: " + exchange.reason.encode("ascii", "replace"),
         ]
+        if exchange.detour is not None:
+            lines.append(b"x-warmpath-fallback: " + str(exchange.detour).encode("ascii", "replace"))
     if exchange.standing is not None:
         lines += exchange.standing.headers()
     # An error is no reason to send the client to the same endpoint again.

@@ -62,6 +62,7 @@ from router.proxy.shared_limits import SharedLimits, follow
 from router.proxy.tracing import Tracing
 from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
+from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
 from router.telemetry.log_filter import filtered
 from router.telemetry.retries import add_retries
@@ -331,6 +332,7 @@ class Worker:
             for name in self._director.snapshot.clusters
         }
         add_faults(totals, self._director.fault_states)
+        add_fallbacks(totals, self._director.steps)
         places = ((n, self._director.places(n)) for n in self._director.snapshot.clusters)
         add_retries(totals, {name: place.budget for name, place in places})
         if self._shared is not None:

@@ -92,6 +92,12 @@ CATALOGUE: tuple[Metric, ...] = (
         *("cluster", "kind"),
     ),
     _counter(
+        "fallbacks_total",
+        "Requests that went on to the route's next cluster, by reason: unavailable, saturated or "
+        "failed.",
+        *("route", "cluster", "fallback", "reason"),
+    ),
+    _counter(
         "faults_injected_total",
         "Faults that a route injected on purpose: delay, abort, cut or stall.",
         *("route", "fault"),

@@ -45,6 +45,8 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     protocol: str = "HTTP/1.1"
     fields: dict[str, str] | None = None
     """Header values that the log's format asks for."""
+    fallback: str | None = None
+    """The clusters that the request went through, with why it left them; None for most."""
 
 
 class Recorder(Protocol):

@@ -153,4 +153,5 @@ EXAMPLES = [
     ("WP002", [match("adapter: sql")], "sql}, to: chat}", [match("adapter: sql"), chat("adapters: {sql: a}")]),
     ("WP001", [match("query: {v: '1'}"), match("query: {v: '1'}, model: b", SECOND)], "{name: second",
      [match("fraction: 50%"), match("fraction: 50%", SECOND)]),
+    ("WP081", [first("fallbacks: [spare, chat]")], "chat]}", [first("fallbacks: [spare, {cluster: chat, model: b}]")]),
 ]  # fmt: skip

@@ -22,12 +22,13 @@ from router.core.events import (
     TimedOut,
 )
 from router.core.exchange import Exchange
+from router.core.fallback import Fallback
 from router.core.fault import Abort, Cut, Delay, Fault, Stall
 from router.core.model import AdminState
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.states import State
 from router.core.transitions import TRANSITIONS
-from tests.core.world import World, snapshot
+from tests.core.world import World, snapshot, spare
 
 EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {
     EventKind.CONNECTED: st.just(CONNECTED),
@@ -58,13 +59,16 @@ class Traffic(RuleBasedStateMachine):
         on=st.sampled_from([RetryOn.NONE, RetryOn.RESET, RetryOn.FIVE_XX]),
         attempts=st.integers(0, 3),
         fault=st.sampled_from(FAULTS),
+        spares=st.sampled_from([(), (spare("s"),)]),
     )
-    def configure(self, size, balancer, places, pending, on, attempts, fault):  # type: ignore[no-untyped-def]
+    def configure(self, size, balancer, places, pending, on, attempts, fault, spares):  # type: ignore[no-untyped-def]
         self.options = {
             "balancer": balancer.Spec(),
             "breaker": CircuitBreaker(max_connections=places, max_pending=pending),
             "retry": RetryPolicy(on=on, attempts=attempts),
             "fault": fault,
+            "spares": spares,
+            "fallbacks": tuple(Fallback(one.name) for one in spares),
         }
         self.generation = 1
         self.world = World(snapshot(size, **self.options))
@@ -116,18 +120,20 @@ class Traffic(RuleBasedStateMachine):
         known = {**fleet.leaving, **fleet.hosts}.values()
         assert sum(host.in_flight for host in known) == len(leases)
         assert all(host.in_flight >= 0 for host in known)
-        places = director.places("c")
-        assert places.in_flight == len(leases)
-        assert places.in_flight <= self.options["breaker"].max_connections
+        lines = [director.places(name) for name in director.snapshot.clusters]
+        assert sum(places.in_flight for places in lines) == len(leases)
+        assert lines[0].in_flight <= self.options["breaker"].max_connections
         waiting = sum(exchange.state is State.QUEUED for exchange in alive)
-        assert places.queue.waiting == waiting
-        assert places.budget.in_flight == sum(exchange.retrying for exchange in alive)
+        assert sum(places.queue.waiting for places in lines) == waiting
+        assert sum(places.budget.in_flight for places in lines) == sum(
+            exchange.retrying for exchange in alive
+        )
         assert set(director.active.values()) == set(alive)
         delayed = sum(exchange.state is State.DELAYED for exchange in alive)
         faults = director.faults("all")
         fault = self.options["fault"]
         assert delayed <= faults.active <= (fault.max_active if fault is not None else 0)
-        assert all(exchange.attempt <= 4 for exchange in self.exchanges)
+        assert all(exchange.attempt <= 8 for exchange in self.exchanges)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

@@ -10,6 +10,7 @@ from router.core.cluster import CircuitBreaker, Cluster
 from router.core.director import Director
 from router.core.events import START, AnyEvent, Effect
 from router.core.exchange import Exchange
+from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.fleet import Fleet
 from router.core.host import HostState, SoleWorker
@@ -46,6 +47,8 @@ def snapshot(
     retry: RetryPolicy | None = None,
     timeouts: Timeouts | None = None,
     fault: Fault | None = None,
+    fallbacks: tuple[Fallback, ...] = (),
+    spares: tuple[Cluster, ...] = (),
     generation: int = 1,
     **cluster_fields: Any,
 ) -> Snapshot:
@@ -63,8 +66,20 @@ def snapshot(
         retry=retry or RetryPolicy(),
         timeouts=timeouts or Timeouts(),
         fault=fault,
+        fallbacks=fallbacks,
     )
-    return Snapshot(generation=generation, clusters={"c": cluster}, routes=RouteTable([route]))
+    clusters = {one.name: one for one in (cluster, *spares)}
+    return Snapshot(generation=generation, clusters=clusters, routes=RouteTable([route]))
+
+
+def spare(name: str, size: int = 1, **fields: Any) -> Cluster:
+    """A further cluster, to go where the first one cannot serve."""
+    return Cluster(
+        name=name,
+        endpoints=tuple(endpoint(f"{name}{index}", name) for index in range(size)),
+        balancer=RoundRobin.Spec(),
+        **fields,
+    )
 
 
 class World:

@@ -1,10 +1,11 @@
-"""What is explained of faults: which there are, and which of them a request meets."""
+"""What is explained of faults, fallbacks and mirrors, and which of them a request meets."""
 
 import random
 
-from router.core.explain import explain
+from router.core.explain import Known, World, explain
+from router.core.fallback import Fallback
 from router.core.fault import Abort, Cut, Delay, Fault
-from tests.core.world import request, snapshot
+from tests.core.world import request, snapshot, spare
 
 
 def test_faults_are_told_and_which_of_them_this_request_meets() -> None:
@@ -24,3 +25,19 @@ def test_an_abort_is_what_the_client_gets() -> None:
     assert told.error is not None
     assert (told.error.status, told.error.flag) == (503, "FI")
     assert told.attempts == ()
+
+
+def test_the_chain_is_told_and_how_far_the_request_gets() -> None:
+    chain = (Fallback("s", model="small"), Fallback("t"))
+    policy = snapshot(1, fallbacks=chain, spares=(spare("s"), spare("t")))
+    told = explain(policy, request(), random.Random(1))
+    assert [attempt.endpoint[0] for attempt in told.attempts[:6]] == ["c", "c", "c", "s", "s", "s"]
+    assert [link.taken for link in told.fallbacks] == ["c failed", "s failed"]
+    assert told.arms[0].drawn
+
+    down = World(known={"c/h0:80": Known(healthy=False)})
+    told = explain(policy, request(), random.Random(1), down)
+    assert told.fallbacks[0].taken == "c is unavailable"
+    assert told.fallbacks[0].model == "small"
+    assert told.attempts[0].endpoint == "s/s0:80"
+    assert told.candidates[0].endpoint == "c/h0:80"

@@ -221,7 +221,7 @@ def parse_headers(head: bytes) -> dict[str, str]:
 class Rig:
     """A proxy with one cluster and one route over the given engines.
 
-    ``terms`` are further fields of the route.
+    ``terms`` are further fields of the route, ``others`` further clusters of one engine each.
     """
 
     def __init__(self) -> None:
@@ -236,6 +236,9 @@ class Rig:
         self.limits = ListenerLimits()
         self.match = Matcher(model="m")
         self.terms: dict[str, Any] = {}
+        self.others: dict[str, Script | int] = {}
+        self.others_engines: dict[str, Engine] = {}
+        self.others_ports: dict[str, int] = {}
         self.policy = ListenerPolicy(name="api")
         self.access: Access | None = None
         self.issuers: tuple[Issuer, ...] = ()
@@ -258,6 +261,13 @@ class Rig:
             await engine.start()
             self.engines.append(engine)
             self.ports.append(engine.port)
+        for name, script in self.others.items():
+            self.others_ports[name] = script if isinstance(script, int) else 0
+            if not isinstance(script, int):
+                self.others_engines[name] = engine = Engine(script)
+                await engine.start()
+                self.engines.append(engine)
+                self.others_ports[name] = engine.port
         self.fleet = Fleet()
         self.director = Director(self.snapshot(), self.fleet, random.Random(7))
         self.server = ProxyServer(self.director, self.recorder)
@@ -274,13 +284,9 @@ class Rig:
         self.security.follow(self.director.snapshot, self.server)
 
     def snapshot(self) -> Snapshot:
-        endpoints = tuple(
-            Endpoint(id=EndpointId(f"c/127.0.0.1:{p}"), cluster="c", host="127.0.0.1", port=p)
-            for p in self.ports
-        )
         cluster = Cluster(
             name="c",
-            endpoints=endpoints,
+            endpoints=tuple(_endpoint("c", port) for port in self.ports),
             balancer=RoundRobin.Spec(),
             breaker=self.breaker,
             tls=self.tls,
@@ -295,10 +301,14 @@ class Rig:
             retry=self.retry,
             **self.terms,
         )
+        others = {
+            name: Cluster(name=name, endpoints=(_endpoint(name, port),), balancer=RoundRobin.Spec())
+            for name, port in self.others_ports.items()
+        }
         self.generation += 1
         return Snapshot(
             generation=self.generation,
-            clusters={"c": cluster},
+            clusters={"c": cluster} | others,
             routes=RouteTable([route]),
             limits=self.limits,
             listeners=(self.policy,),
@@ -339,8 +349,9 @@ class Rig:
                 await asyncio.sleep(0.005)
         for host in (*self.fleet.hosts.values(), *self.fleet.leaving.values()):
             assert host.in_flight == 0, host
-        places = self.director.places("c")
-        assert (places.in_flight, places.queue.waiting) == (0, 0)
+        for name in self.director.snapshot.clusters:
+            places = self.director.places(name)
+            assert (places.in_flight, places.queue.waiting) == (0, 0)
         assert self.server.buffered == 0
 
     @property
@@ -361,6 +372,11 @@ class Rig:
         await asyncio.sleep(0.01)
         for engine in self.engines:
             assert engine.errors == []
+
+
+def _endpoint(cluster: str, port: int) -> Endpoint:
+    id_ = EndpointId(f"{cluster}/127.0.0.1:{port}")
+    return Endpoint(id=id_, cluster=cluster, host="127.0.0.1", port=port)
 
 
 def chat(

@@ -178,7 +178,17 @@ class TestCatalogue:
         assert metric.help.endswith(".")
         allowed = {"cluster", "endpoint", "route", "model", "code", "flag"}
         allowed |= {"outcome", "state", "result", "version", "detector", "enforced"}
-        allowed |= {"priority", "reason", "kind", "limit", "fault", "listener", "tenant", "issuer"}
+        allowed |= {
+            "priority",
+            "reason",
+            "kind",
+            "limit",
+            "fault",
+            "fallback",
+            "listener",
+            "tenant",
+            "issuer",
+        }
         assert set(metric.labels) <= allowed
 
     def test_names_are_unique(self):

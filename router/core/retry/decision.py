@@ -27,7 +27,9 @@ def allowed(exchange: "Exchange", lines: bytes, now: float) -> bool:
     if not policy.takes(exchange.request):
         exchange.trace.not_retried("the request lacks the route's retriable_request_headers")
         return False
-    if exchange.attempt > policy.attempts:
+    detour = exchange.detour
+    attempt = exchange.attempt - (detour.attempts_before if detour is not None else 0)
+    if attempt > policy.attempts:
         budget.exhausted += 1
         exchange.refusal = EXHAUSTED
         exchange.trace.not_retried(f"all {policy.attempts} retries are used up")
@@ -37,7 +39,7 @@ def allowed(exchange: "Exchange", lines: bytes, now: float) -> bool:
         exchange.trace.not_retried("the body was streamed: it is larger than limits.buffer_body")
         return False
     pause, named = policy.wait(
-        exchange.attempt, lines, exchange.director.untried(exchange), exchange.director.rng
+        attempt, lines, exchange.director.untried(exchange), exchange.director.rng
     )
     left = exchange.started_at + route.timeouts.total - now
     if named and route.timeouts.total and pause >= left:
