@@ -19,8 +19,9 @@ from router.core.errors import RouterError
 from router.core.explain import Known, World, explain, refused
 from router.core.explanation import Description, Explanation, OwnAnswer
 from router.core.listener import ListenerLimits
-from router.core.model import LlmRequest
+from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
+from router.telemetry.totals import Totals
 
 Describe = Callable[[Description, ListenerLimits], LlmRequest]
 
@@ -96,8 +97,11 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
     """What control knows at this moment, copied, but for tables too large to be."""
     now = asyncio.get_running_loop().time()
     standings = plane.roster.standings
-    keys = [*snapshot.clusters, *(endpoint.id for endpoint in snapshot.endpoints())]
-    rows = {key: plane.slots.get(key) for key in keys}
+    clusters = snapshot.clusters.values()
+    endpoints = [endpoint.id for endpoint in snapshot.endpoints()]
+    rows = {key: plane.slots.get(key) for c in clusters for key in c.rows()}
+    rows |= {id_: plane.slots.get(id_) for id_ in endpoints}
+    keys = [*(name for cluster in clusters for name, _ in cluster.pools()), *endpoints]
     totals = plane.supervisor.totals()
     return World(
         view=VIEW,
@@ -115,13 +119,31 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
             for id_, standing in standings.items()
         },
         in_flight={key: plane.in_flight(key) for key in keys},
-        waiting={name: int(totals.gauge("queue_depth", (name,))) for name in snapshot.clusters},
+        waiting=_waiting(totals, snapshot),
+        drain={
+            pool: rate
+            for cluster in snapshot.clusters.values()
+            for pool, _ in cluster.pools()
+            if (rate := totals.gauge("queue_drain_rate", (cluster.name, cluster.breaker_of(pool))))
+        },
         # A row that is not assigned is one that nobody counts in.
         slots={key: -1 - n if row is None else row for n, (key, row) in enumerate(rows.items())},
         affinity=plane.board.affinity(),
         sessions=plane.board.sessions(),
         level=plane.board.buckets().level,
     )
+
+
+def _waiting(totals: Totals, snapshot: Snapshot) -> dict[str, dict[int, int]]:
+    """Who waits, by the name of a cluster's places and by priority."""
+    return {
+        pool: {
+            priority: int(totals.gauge("queue_waiting", (cluster.name, breaker, name)))
+            for priority, name in ((p, p.name.lower()) for p in Priority)
+        }
+        for cluster in snapshot.clusters.values()
+        for pool, breaker in ((name, cluster.breaker_of(name)) for name, _ in cluster.pools())
+    }
 
 
 def _question(raw: bytes) -> Question:

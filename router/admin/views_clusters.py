@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from router.admin.respond import AdminError, json_answer, not_found
+from router.admin.view_queues import queues
 from router.config.schema import redacted_value
 from router.config.units import Duration
 from router.control.drains import OnDeadline, tokens_left
@@ -130,6 +131,8 @@ class ClusterViews:
             "levels": levels(cluster, known, now),
             "session": msgspec.to_builtins(cluster.session),
             "locality_weights": dict(cluster.locality_weights),
+            "queue": msgspec.to_builtins(cluster.queue)
+            | {"breakers": queues(cluster, counts.totals, self._plane.in_flight)},
             "usable": sum(1 for standing in standings if standing.usable),
             "endpoints": [self._endpoint(standing, counts) for standing in standings],
         }

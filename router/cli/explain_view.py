@@ -66,11 +66,20 @@ def _admission(told: Mapping[str, Any]) -> Iterator[str]:
     admission = told["admission"]
     if admission is None:
         return
+    queue = admission["queue"]
+    limits = queue["limits"]
     yield (
-        f"admission  {admission['verdict']}: {admission['in_flight']} in flight of "
-        f"{admission['max_connections']} (refused from {admission['max_requests']}), "
-        f"{admission['waiting']} waiting of {admission['max_pending']}"
+        f"admission  {admission['verdict']}: {queue['in_flight']} in flight of "
+        f"{limits['max_connections']} (refused from {limits['max_requests']}), "
+        f"{queue['waiting']} waiting of {limits['max_pending']}"
     )
+    if admission["verdict"] != "admitted":
+        wait = queue["predicted_wait"]
+        yield (
+            f"queue      {queue['places']}, {admission['priority']} priority, place "
+            f"{queue['position']}, share of {queue['share_of'] or 'all'}, cost {queue['cost']:g}, "
+            f"wait {'unknown' if wait is None else f'{wait:.1f} s'}"
+        )
     for limit in admission["limits"]:
         per = f" per {', '.join(limit['per'])}" if limit["per"] else ""
         left = "does not apply"

@@ -49,12 +49,29 @@ def _print(info: dict[str, Any], clusters: list[dict[str, Any]]) -> None:
             table.add_row(*_row(cluster["name"], endpoint))
     console.print(table)
     for cluster in clusters:
+        for breaker, queue in cluster["queue"]["breakers"].items():
+            if line := _queue(queue):
+                name = cluster["name"] + (" (high)" if breaker == "high" else "")
+                console.print(f"queue of {name}: {line}", markup=False, highlight=False)
+    for cluster in clusters:
         if (discovery := cluster["discovery"]) and discovery["state"] != "current":
             text = f"discovery of {cluster['name']}: {discovery['state']}"
             why = discovery["error"] or (
                 "no answer yet" if discovery["empty_for"] is None else "it finds no endpoint"
             )
             console.print(f"{text}, {why}", style="yellow", markup=False, highlight=False)
+
+
+def _queue(queue: dict[str, Any]) -> str:
+    """Who waits, how fast the line moves and who was refused; empty where nobody ever waited."""
+    words = [f"{count} {priority}" for priority, count in queue["waiting"].items() if count]
+    if not (words or queue["rejected"] or queue["granted"]):
+        return ""
+    rate = "-" if queue["drain_rate"] is None else f"{queue['drain_rate']:.2f}/s"
+    refused = ", ".join(f"{n} {cause}" for cause, n in sorted(queue["rejected"].items())) or "none"
+    shut = [name for name, left in queue["remaining"].items() if not left]
+    line = f"{', '.join(words) or 'nobody'} waiting, drains {rate}, {queue['granted']} granted"
+    return f"{line}, refused: {refused}" + (f"; open: {', '.join(shut)}" if shut else "")
 
 
 def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:

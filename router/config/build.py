@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from router.config import access, outlier
+from router.config import access, outlier, queueing
 from router.config.build_actions import build_cors
 from router.config.build_listeners import build_listener
 from router.config.build_matches import Terms
@@ -17,7 +17,7 @@ from router.config.session import session
 from router.config.units import Address
 from router.core.admission.limiter import SharedStore
 from router.core.balancers.prefix_hash import PrefixHash
-from router.core.cluster import ActiveHealth, CircuitBreaker, Cluster, Scrape, UpstreamTls
+from router.core.cluster import ActiveHealth, Cluster, Scrape, UpstreamTls
 from router.core.health.strain import BackPressure
 from router.core.listener import ListenerLimits
 from router.core.model import Endpoint, EndpointId
@@ -145,12 +145,8 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
             timeout=float(spec.scrape.timeout),
             stale_after=float(spec.scrape.stale_after),
         ),
-        breaker=CircuitBreaker(
-            max_connections=spec.circuit_breaker.max_connections,
-            max_pending=spec.circuit_breaker.max_pending,
-            max_requests=spec.circuit_breaker.max_requests,
-            max_retries=spec.circuit_breaker.max_retries,
-        ),
+        breaker=queueing.breaker(spec.circuit_breaker),
+        queue=queueing.policy(spec.queue),
         panic_threshold=spec.health.panic_threshold / 100,
         fail_traffic_on_panic=spec.health.fail_traffic_on_panic,
         locality_weights=() if rules is None else tuple(rules.weights.items()),

@@ -9,7 +9,8 @@ from router.config.access import UpstreamAuth
 from router.config.discovery import SPECS, DiscoverySpec
 from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
-from router.config.section import Count, Name, Path, Section, Status, Text, Weight, doc
+from router.config.queueing import CircuitBreaker, Queue
+from router.config.section import Name, Path, Section, Status, Text, Weight, doc
 from router.config.session import SESSIONS, SessionSpec
 from router.config.tls import UpstreamTls
 from router.config.units import Address, Interval, Percent
@@ -104,25 +105,6 @@ class Scrape(Section, frozen=True, kw_only=True):
     )
 
 
-class CircuitBreaker(Section, frozen=True, kw_only=True):
-    """Limits on the whole cluster, over all workers of the machine."""
-
-    max_connections: Annotated[Count, doc("Requests in flight; more of them wait.")] = 1024
-    max_pending: Annotated[
-        int, doc("Requests that may wait; more are refused (503).", ge=0, le=1_000_000)
-    ] = 1024
-    max_requests: Annotated[
-        Count, doc("Requests in flight beyond which more are refused at once (503).")
-    ] = 1024
-    max_retries: Annotated[
-        Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None,
-        doc(
-            "Retries at one time, waiting ones included, in place of the routes' budgets; without "
-            "it those hold."
-        ),
-    ] = None
-
-
 class BackPressure(Section, frozen=True, kw_only=True):
     """An endpoint that answers 429, or 503 with Retry-After, gets nothing until it says; off: it
     does.
@@ -165,6 +147,7 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     health: Health = Health()
     scrape: Scrape | None = Scrape()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
+    queue: Queue = Queue()
     back_pressure: BackPressure | None = BackPressure()
     localities: Localities | None = None
     tls: Annotated[UpstreamTls | None, doc("off: the engines are spoken to in the clear.")] = None

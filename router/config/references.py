@@ -5,6 +5,7 @@ compile. Works on ``Config`` alone, so that a configuration from anywhere can be
 import ipaddress
 from collections.abc import Iterator, Sequence
 
+from router.config import queueing
 from router.config.access_references import access_problems, admin_problems
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.findings import Path, Problem
@@ -104,6 +105,7 @@ def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
     yield from endpoint_problems(cluster.endpoints, path)
     if "/" in cluster.name:
         yield Problem((*path, "name"), "a cluster's name cannot hold '/'")
+    yield from queueing.problems(cluster.circuit_breaker, cluster.queue, path)
     active = cluster.health.active
     if active is not None and active.expected != tuple(sorted(active.expected)):
         yield Problem(

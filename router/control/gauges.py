@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from router.control.discovery.membership import RESULTS, Membership
 from router.control.roster import Standing
+from router.core.admission.breaker import PENDING, Thresholds
+from router.core.cluster import Cluster
 from router.core.model import AdminState
+from router.core.snapshot import Snapshot
 from router.telemetry.totals import Labels, Totals
 
 ENDPOINT_GAUGES = (
@@ -58,6 +61,44 @@ def _add_load(
     gauges["endpoint_waiting"][labels] = load.waiting
     if load.kv_usage is not None:
         gauges["endpoint_kv_cache_usage"][labels] = load.kv_usage
+
+
+def remaining(
+    cluster: Cluster, name: str, limits: Thresholds, totals: Totals, in_flight: Callable[[str], int]
+) -> dict[str, int]:
+    """What is left of each threshold of the cluster's places of this name, at least 0."""
+    taken = in_flight(name)
+    left = {
+        "max_connections": limits.max_connections - taken,
+        "max_pending": limits.max_pending - in_flight(name + PENDING),
+        "max_requests": limits.max_requests - taken,
+    }
+    if limits.max_retries is not None:
+        retries = totals.gauge("retries_in_flight", (cluster.name,))
+        left["max_retries"] = limits.max_retries - int(retries)
+    return {threshold: max(0, value) for threshold, value in left.items()}
+
+
+def add_breakers(totals: Totals, snapshot: Snapshot, in_flight: Callable[[str], int]) -> None:
+    """Put what is left of every threshold into ``totals``.
+
+    Args:
+        in_flight: attempts under way by endpoint id and by the name of a cluster's places, and
+            how many wait for these.
+    """
+    breakers: dict[Labels, float] = {}
+    endpoints: dict[Labels, float] = {}
+    for cluster in snapshot.clusters.values():
+        for name, limits in cluster.pools():
+            for threshold, left in remaining(cluster, name, limits, totals, in_flight).items():
+                breakers[cluster.name, cluster.breaker_of(name), threshold] = left
+        each = cluster.breaker.per_endpoint
+        if each is not None:
+            for endpoint in cluster.endpoints:
+                left = max(0, each.lowest - in_flight(endpoint.id))
+                endpoints[cluster.name, endpoint.address] = left
+    totals.gauges["breaker_remaining"] = breakers
+    totals.gauges["endpoint_places_remaining"] = endpoints
 
 
 def add_discovery(totals: Totals, memberships: Mapping[str, Membership], now: float) -> None:

@@ -20,7 +20,7 @@ from router.control.breaker_watch import BreakerWatch
 from router.control.discovery.discoverer import Discoverer
 from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
-from router.control.gauges import add_discovery, add_endpoint_gauges
+from router.control.gauges import add_breakers, add_discovery, add_endpoint_gauges
 from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
 from router.control.material import MaterialWatch, read_material, token_digests
@@ -223,7 +223,8 @@ class ControlPlane:
     def _update(
         self, resolved: Config, snapshot: Snapshot, revision: int, material: Material
     ) -> SnapshotUpdate:
-        keys = [*snapshot.clusters, *(endpoint.id for endpoint in snapshot.endpoints())]
+        keys = [row for cluster in snapshot.clusters.values() for row in cluster.rows()]
+        keys += [endpoint.id for endpoint in snapshot.endpoints()]
         return SnapshotUpdate(
             generation=snapshot.generation,
             revision=revision,
@@ -390,6 +391,7 @@ class ControlPlane:
         self.outliers.add_to(totals)
         clusters = self.store.snapshot.clusters.values()
         add_priorities(totals, clusters, self.roster.standings, now)
+        add_breakers(totals, self.store.snapshot, self.in_flight)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         self.issuers.add_to(totals, now)
         gauges = totals.gauges

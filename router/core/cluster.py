@@ -4,26 +4,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from router.core.admission.breaker import HIGH, PENDING, CircuitBreaker, QueuePolicy, Thresholds
 from router.core.balancers.base import BalancerSpec
 from router.core.health.outlier import Outlier
 from router.core.health.strain import BackPressure
 from router.core.model import Endpoint
 from router.core.session.policy import Session
-
-
-class CircuitBreaker(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits on one cluster, machine-wide. Defaults are Envoy's.
-
-    ``max_connections`` bounds attempts in flight: HTTP/1.1 needs a connection for each. Requests
-    beyond it wait, at most ``max_pending`` of them. ``max_requests`` bounds in-flight attempts
-    too, but requests beyond it are refused at once (503, flag UO). ``max_retries`` bounds retries
-    in flight, in place of the routes' budgets; None leaves it to those.
-    """
-
-    max_connections: int = 1024
-    max_pending: int = 1024
-    max_requests: int = 1024
-    max_retries: int | None = None
 
 
 class ActiveHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +68,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     outlier: Outlier | None = None
     scrape: Scrape | None = None
     breaker: CircuitBreaker = CircuitBreaker()
+    queue: QueuePolicy = QueuePolicy()
     panic_threshold: float = 0.5
     fail_traffic_on_panic: bool = False
     locality_weights: tuple[tuple[str, int], ...] = ()
@@ -90,3 +77,17 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     tls: UpstreamTls | None = None
     credential: bytes | None = None
     """A header line that takes the place of the client's credentials."""
+
+    def pools(self) -> tuple[tuple[str, Thresholds], ...]:
+        """Name and limits of each set of places; their rows on the board are kept by the name."""
+        high = self.breaker.high
+        own = (self.name, self.breaker)
+        return (own,) if high is None else (own, (self.name + HIGH, high))
+
+    def breaker_of(self, pool: str) -> str:
+        """``default`` or ``high``, as the label of metrics."""
+        return "default" if pool == self.name else "high"
+
+    def rows(self) -> tuple[str, ...]:
+        """What of this cluster has a row on the board, besides its endpoints."""
+        return tuple(key for name, _ in self.pools() for key in (name, name + PENDING))

@@ -5,14 +5,17 @@ exchanges and answers their questions. ``update`` swaps it to a new snapshot: ex
 keep their route and its time limits, while their retries see the new endpoints.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 from router.core import errors, injection
 from router.core.actions import named
-from router.core.admission.concurrency import PendingQueue
+from router.core.admission import controller
+from router.core.admission.breaker import HIGH, PENDING, Thresholds
 from router.core.admission.limiter import Limiter
+from router.core.admission.places import Places
 from router.core.admission.token_bucket import BucketStore, LocalBuckets
-from router.core.balancers.base import Balancer, Keyed
+from router.core.balancers.base import Balancer
 from router.core.balancers.least_request import least_active
 from router.core.clock import Rng
 from router.core.cluster import Cluster
@@ -22,97 +25,11 @@ from router.core.fallback import Steps
 from router.core.fault import FaultState
 from router.core.fleet import Fleet
 from router.core.host import HostState
-from router.core.hostset import Group, GroupKey, HostSet
 from router.core.model import EndpointId, LlmRequest
-from router.core.retry.budget import RetryBudget
 from router.core.routing import Route
-from router.core.session.counts import SessionCounts
-from router.core.session.sticky import Sticky
 from router.core.snapshot import Snapshot
-from router.core.states import State
 from router.core.trace import NO_TRACE, DecisionTrace
-
-Subset = tuple[tuple[str, str], ...]
-
-
-class Places:
-    """A cluster's attempts in flight, its queue and its retry budget: shared by its subsets.
-
-    ``slot`` is the cluster's row on the shared board, so that limits hold for the machine.
-    """
-
-    __slots__ = ("budget", "fleet", "in_flight", "queue", "sessions", "slot")
-
-    def __init__(self, fleet: Fleet, slot: int, max_pending: int) -> None:
-        self.fleet = fleet
-        self.slot = slot
-        self.in_flight = 0
-        self.queue = PendingQueue(max_pending)
-        self.budget = RetryBudget()
-        self.sessions = SessionCounts()
-
-    @property
-    def active(self) -> int:
-        """Attempts in flight in the whole cluster, from all workers of the machine."""
-        return self.in_flight + self.fleet.shared.others(self.slot)
-
-    def take(self) -> None:
-        self.in_flight += 1
-        self.fleet.shared.publish(self.slot, self.in_flight)
-
-    def give_back(self) -> None:
-        self.in_flight -= 1
-        self.fleet.shared.publish(self.slot, self.in_flight)
-
-    def __repr__(self) -> str:
-        return f"<Places in_flight={self.in_flight} {self.queue!r} {self.budget!r}>"
-
-
-class ClusterTraffic:
-    """What one process keeps for one cluster, or for a subset of it, between requests.
-
-    ``balancer`` serves all endpoints together; where they fall into groups, each has its own.
-    ``sticky`` are its sessions, None without.
-    """
-
-    __slots__ = ("_by_group", "balancer", "cluster", "hosts", "places", "sticky", "subset")
-
-    def __init__(
-        self, cluster: Cluster, subset: Subset, places: Places, fleet: Fleet, rng: Rng
-    ) -> None:
-        self.cluster = cluster
-        self.subset = subset
-        self.places = places
-        self.hosts = _host_set(cluster, subset, fleet)
-        self.balancer = cluster.balancer.build(rng, fleet.affinity)
-        self._by_group: dict[GroupKey, Balancer] = {}
-        self.sticky = _sticky(cluster, subset, fleet, places)
-
-    def group(self, request: LlmRequest, rng: Rng) -> Group:
-        """Where the request goes if the hosts are in groups; the group may be empty."""
-        balancer = self.balancer
-        key = balancer.key_of(request) if isinstance(balancer, Keyed) else None
-        return self.hosts.draw(key, rng)
-
-    def balancer_of(self, group: Group, rng: Rng, fleet: Fleet) -> Balancer:
-        """The balancer of one group, made on first use: balancers key schedules on their hosts."""
-        balancer = self._by_group.get(group.key)
-        if balancer is None:
-            balancer = self._by_group[group.key] = self.cluster.balancer.build(rng, fleet.affinity)
-        return balancer
-
-    def retarget(self, cluster: Cluster, fleet: Fleet, rng: Rng) -> None:
-        """Follow a reload; the balancer starts anew only if its configuration changed."""
-        if cluster.balancer != self.cluster.balancer:
-            self.balancer = cluster.balancer.build(rng, fleet.affinity)
-            self._by_group.clear()
-        if cluster.session != self.cluster.session:
-            self.sticky = _sticky(cluster, self.subset, fleet, self.places)
-        self.cluster = cluster
-        self.hosts = _host_set(cluster, self.subset, fleet)
-
-    def __repr__(self) -> str:
-        return f"<ClusterTraffic {self.cluster.name} {self.hosts!r} {self.places!r}>"
+from router.core.traffic import ClusterTraffic, Subset
 
 
 class Director:
@@ -131,6 +48,7 @@ class Director:
         steps: counts of requests that went to a fallback.
         limiter: holds requests to their rate limits.
         lines: the clusters in whose queue somebody waits, or did a moment ago.
+        displaced: those who gave up their place in line; ask ``next_displaced``.
     """
 
     def __init__(
@@ -147,6 +65,7 @@ class Director:
         self.active: dict[int, Exchange] = {}
         self.begun = 0
         self.lines: dict[Places, None] = {}
+        self.displaced: deque[Exchange] = deque()
         self._traffic: dict[tuple[str, Subset], ClusterTraffic] = {}
         self._places: dict[str, Places] = {}
         self.fault_states: dict[str, FaultState] = {}
@@ -161,12 +80,10 @@ class Director:
         self.snapshot = snapshot
         self.limiter.update(snapshot)
         self._places = {
-            name: self._places.get(name)
-            or Places(self.fleet, self.fleet.slot(name, slots), cluster.breaker.max_pending)
-            for name, cluster in snapshot.clusters.items()
+            name: self._follow_places(name, limits, cluster, slots)
+            for cluster in snapshot.clusters.values()
+            for name, limits in cluster.pools()
         }
-        for name, cluster in snapshot.clusters.items():
-            self._places[name].queue.limit = cluster.breaker.max_pending
         routes = {route.name for route in snapshot.routes.routes}
         self.fault_states = {
             name: state
@@ -178,6 +95,17 @@ class Director:
         }
         for (name, _), traffic in self._traffic.items():
             traffic.retarget(snapshot.clusters[name], self.fleet, self.rng)
+            traffic.high = self._places.get(name + HIGH)
+
+    def _follow_places(
+        self, name: str, limits: Thresholds, cluster: Cluster, slots: Mapping[str, int] | None
+    ) -> Places:
+        places = self._places.get(name)
+        if places is None:
+            slot, pending = (self.fleet.slot(key, slots) for key in (name, name + PENDING))
+            places = Places(name, self.fleet, slot, pending, limits)
+        places.follow(limits, cluster.queue)
+        return places
 
     def traffic(self, cluster: str, subset: Subset = ()) -> ClusterTraffic:
         """The state of one cluster or subset, made on first use.
@@ -193,6 +121,7 @@ class Director:
                 self._places[cluster],
                 self.fleet,
                 self.rng,
+                self._places.get(cluster + HIGH),
             )
             self._traffic[cluster, subset] = traffic
         return traffic
@@ -201,8 +130,15 @@ class Director:
         """What is kept of a route's faults, made on first use and kept over reloads."""
         return self.fault_states.setdefault(route, FaultState())
 
-    def places(self, cluster: str) -> Places:
-        return self._places[cluster]
+    def places(self, cluster: str, *, high: bool = False) -> Places:
+        """Raises KeyError where there are none."""
+        return self._places[cluster + HIGH if high else cluster]
+
+    def all_places(self) -> Iterator[tuple[str, str, Places]]:
+        """Of every cluster: its name, ``default`` or ``high``, and the places."""
+        for key, places in self._places.items():
+            cluster = self.snapshot.clusters[key.removesuffix(HIGH)]
+            yield cluster.name, cluster.breaker_of(key), places
 
     # --- a request's way in -----------------------------------------------------------------
 
@@ -262,31 +198,31 @@ class Director:
 
     def admit(self, exchange: Exchange, now: float) -> Effect:
         """Give the exchange a place, or a place in line, or neither."""
-        assert exchange.traffic is not None
-        places = exchange.traffic.places
-        breaker = exchange.traffic.cluster.breaker
-        active = places.active
-        if active >= breaker.max_requests:
-            return exchange.overflow("max_requests", breaker.max_requests, now)
-        if active >= breaker.max_connections or places.queue.waiting:
-            if not places.queue.join(exchange):
-                return exchange.overflow("max_pending", breaker.max_pending, now)
-            self.lines[places] = None
-            return exchange.enqueue()
-        return exchange.connect(now)
+        return controller.admit(exchange, now)
 
-    def next_granted(self) -> Exchange | None:
+    def next_granted(self, now: float | None = None) -> Exchange | None:
         """A queued exchange for which there is a place now.
 
         Drivers feed it GRANTED and ask again until the answer is None: whenever an exchange
         has ended, and now and then, since other workers free places too.
+
+        Args:
+            now: seconds; without it nobody goes first for having waited long.
         """
         for places in tuple(self.lines):
-            exchange = places.queue.first()
-            if exchange is None or exchange.traffic is None:
+            if not places.queue.waiting:
                 del self.lines[places]
-                continue
-            if places.active < exchange.traffic.cluster.breaker.max_connections:
+            elif places.active < places.limits.max_connections:
+                ticket = places.queue.first(now)
+                if ticket is not None:
+                    return ticket.exchange
+        return None
+
+    def next_displaced(self) -> Exchange | None:
+        """A queued exchange that another one displaced. Drivers feed it DISPLACED."""
+        while self.displaced:
+            exchange = self.displaced.popleft()
+            if exchange.queued:
                 return exchange
         return None
 
@@ -303,6 +239,8 @@ class Director:
             return self._choose(exchange, traffic, hosts, now)
         tried = exchange.tried
         held, word = traffic.sticky.find(exchange.request, traffic.hosts, tried, now)
+        if held is not None and traffic.limit and held.active >= traffic.limit:
+            return self._choose(exchange, traffic, hosts, now)  # this once: it stays the session's
         if held is not None:
             picked = held, word
             if exchange.trace is not NO_TRACE:
@@ -334,6 +272,8 @@ class Director:
         policy = exchange.route.retry
         tried = exchange.tried if policy.previous_hosts else ()
         picked = balancer.pick(request, hosts, self.rng, tried, now)
+        if traffic.limit and (tried or picked[0].active >= traffic.limit):
+            return self._with_room(exchange, traffic, balancer, hosts, now)
         if tried:
             for _ in range(policy.reselections):
                 if picked[0].endpoint.id not in tried:
@@ -342,6 +282,34 @@ class Director:
             else:
                 return self._elsewhere(traffic, hosts, tried) or picked
         return (picked[0], picked[1] + label) if label else picked
+
+    def _with_room(
+        self,
+        exchange: Exchange,
+        traffic: ClusterTraffic,
+        balancer: Balancer,
+        hosts: Sequence[HostState],
+        now: float,
+    ) -> tuple[HostState, str] | None:
+        """An endpoint that is not full: of these, else of any priority or locality.
+
+        None where all are full: it is a retry then, whose own endpoint is gone.
+        """
+        assert exchange.route is not None
+        policy = exchange.route.retry
+        tried = exchange.tried if policy.previous_hosts else ()
+        for among in (hosts, traffic.hosts.usable()):
+            free = [host for host in among if host.active < traffic.limit]
+            if not free:
+                continue
+            free = [host for host in free if host.endpoint.id not in tried] or free
+            avoid = tried + tuple(host.endpoint.id for host in among if host not in free)
+            for _ in range(policy.reselections if among is hosts else 0):
+                picked = balancer.pick(exchange.request, hosts, self.rng, avoid, now)
+                if picked[0] in free:
+                    return picked[0], f"{picked[1]}, others are full"
+            return least_active(free, self.rng), "others are full"
+        return None
 
     def _elsewhere(
         self, traffic: ClusterTraffic, hosts: Sequence[HostState], tried: tuple[EndpointId, ...]
@@ -373,51 +341,38 @@ class Director:
         The attempt that has just failed counts no longer, as in Envoy.
         """
         assert exchange.route is not None and exchange.traffic is not None
-        places = exchange.traffic.places
+        assert exchange.places is not None
+        places = exchange.places
         if exchange.retrying:
+            exchange.retrying = False
             places.budget.deposit()
-        policy, most = exchange.route.retry, exchange.traffic.cluster.breaker.max_retries
+        if exchange.traffic.limit and not self._room_for_retry(exchange, exchange.traffic):
+            return False
+        policy, most = exchange.route.retry, places.limits.max_retries
         if most is None:
             active = places.active - 1 + places.queue.waiting
             most = max(policy.min_retry_concurrency, int(active * policy.budget_percent / 100.0))
         exchange.retrying = places.budget.withdraw(most)
         return exchange.retrying
 
-    def ended(self, exchange: Exchange, was_queued: bool) -> None:
+    def _room_for_retry(self, exchange: Exchange, traffic: ClusterTraffic) -> bool:
+        """Whether an endpoint takes the retry, the present attempt being over."""
+        own = None if exchange.lease is None else exchange.lease.host
+        return any(host.active - (host is own) < traffic.limit for host in traffic.hosts.usable())
+
+    def ended(self, exchange: Exchange) -> None:
         """The exchange is over: nothing of it may remain here."""
         self.active.pop(exchange.serial, None)
-        self.left(exchange, was_queued)
+        self.left(exchange)
 
-    def left(self, exchange: Exchange, was_queued: bool | None = None) -> None:
-        """The exchange goes from its cluster: no place in line there, no share of its budget.
-
-        Args:
-            was_queued: whether it stood in line, if its state does not say so any more.
-        """
-        if exchange.traffic is None:
-            return
-        if was_queued is None and (was_queued := exchange.queued):
-            exchange.state = State.NEW
-        if was_queued:
-            exchange.traffic.places.queue.leave()
+    def left(self, exchange: Exchange) -> None:
+        """The exchange goes from its cluster: no place in line there, no share of its budget."""
+        if exchange.ticket is not None:
+            exchange.leave_queue()
         if exchange.retrying:
+            assert exchange.places is not None
             exchange.retrying = False
-            exchange.traffic.places.budget.deposit()
+            exchange.places.budget.deposit()
 
     def __repr__(self) -> str:
         return f"<Director {self.snapshot!r} active={len(self.active)}>"
-
-
-def _sticky(cluster: Cluster, subset: Subset, fleet: Fleet, places: Places) -> Sticky | None:
-    if cluster.session is None:
-        return None
-    return Sticky(cluster.session, f"{cluster.name}{subset}", fleet.sessions, places.sessions)
-
-
-def _host_set(cluster: Cluster, subset: Subset, fleet: Fleet) -> HostSet:
-    wanted = [
-        fleet.hosts[endpoint.id]
-        for endpoint in cluster.endpoints
-        if all(endpoint.labels.get(name) == value for name, value in subset)
-    ]
-    return HostSet(fleet, wanted, cluster)

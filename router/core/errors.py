@@ -168,6 +168,13 @@ class Overflow(RouterError):
     code = "overloaded"
 
 
+class Saturated(Overflow):
+    """The same, for clients that know 429 as the word for "later"."""
+
+    status = 429
+    kind = "rate_limit_error"
+
+
 class LimitsUnknown(RouterError):
     """The store of the rate limits does not answer, and none may pass without it."""
 
@@ -184,6 +191,13 @@ class QueueTimeout(RouterError):
     flag = "UT"
     kind = "overloaded_error"
     code = "queue_timeout"
+
+
+class WaitedTooLong(QueueTimeout):
+    """The same, for clients that know 429 as the word for "later"."""
+
+    status = 429
+    kind = "rate_limit_error"
 
 
 class Draining(RouterError):

@@ -22,6 +22,7 @@ class EventKind(enum.IntEnum):
     CANCEL = 9
     VERDICTS = 10
     MARK = 11
+    DISPLACED = 12
 
 
 class Stage(enum.IntEnum):
@@ -92,6 +93,7 @@ CLIENT_GONE = Event(EventKind.CLIENT_GONE)
 MARK = Event(EventKind.MARK)
 """As many events of the stream have gone to the client as the ``Relay`` effect named."""
 
+DISPLACED = Event(EventKind.DISPLACED)
 CANCEL = Cancel()
 RESET = Reset()
 

@@ -14,6 +14,7 @@ reservation.
 from typing import TYPE_CHECKING, Final
 
 from router.core import errors, fallback
+from router.core.admission.controller import refuse
 from router.core.admission.rate_limit import Standing
 from router.core.admission.reservation import Reservation
 from router.core.events import (
@@ -33,11 +34,14 @@ from router.core.transitions import ROWS
 
 if TYPE_CHECKING:
     from router.core.actions import Actions
-    from router.core.director import ClusterTraffic, Director
+    from router.core.admission.fair_queue import Ticket
+    from router.core.admission.places import Places
+    from router.core.director import Director
     from router.core.fallback import Detour
     from router.core.fault import Injection
     from router.core.routing import Route
     from router.core.trace import DecisionTrace
+    from router.core.traffic import ClusterTraffic
 
 
 # Module names: looking a member up in its enum costs five times as much (80 ns), ten times a
@@ -63,6 +67,8 @@ class Exchange:
         replayable: whether the driver can still send the whole request again.
         refusal: response flag for why there is no further attempt, empty without one.
         pause: seconds to wait before the attempt that ``may_retry`` allowed.
+        places: of its cluster and priority; None until it asked to be admitted.
+        ticket: its place in their queue while it waits there.
         queued_for: seconds spent in the pending queue; the last time since ``queued_since``.
         detour: along the route's fallbacks; None while it is where the route sent it.
         injection: the route's faults in this exchange; None where there are none.
@@ -84,6 +90,7 @@ class Exchange:
         "injection",
         "lease",
         "pause",
+        "places",
         "queued_for",
         "queued_since",
         "reason",
@@ -98,6 +105,7 @@ class Exchange:
         "started_at",
         "state",
         "status",
+        "ticket",
         "trace",
         "traffic",
         "tried",
@@ -125,6 +133,8 @@ class Exchange:
         self.cookie: bytes | None = None
         self.tried: tuple[EndpointId, ...] = ()
         self.lease: Lease | None = None
+        self.places: Places | None = None
+        self.ticket: Ticket | None = None
         self.retrying = False
         self.replayable = True
         self.refusal = ""
@@ -172,15 +182,6 @@ class Exchange:
 
     # --- getting a place ------------------------------------------------------------------
 
-    def overflow(self, limit: str, value: int, now: float) -> Effect:
-        """The director found the cluster full."""
-        assert self.traffic is not None
-        cluster = self.traffic.cluster.name
-        error = errors.Overflow(
-            f"cluster {cluster!r} is overloaded: {limit} of {value} reached", retry_after=1
-        )
-        return self.reject(error, now)
-
     def enqueue(self) -> Effect:
         """The director found no free place."""
         assert self.route is not None
@@ -189,13 +190,14 @@ class Exchange:
 
     def connect(self, now: float) -> Effect:
         """Pick an endpoint and start an attempt, or give up if there is none."""
-        assert self.route is not None and self.traffic is not None
-        was_queued = self.queued
+        assert self.route is not None and self.traffic is not None and self.places is not None
         if self.route.fallbacks and fallback.hopeless(self):
             picked = None
         else:
             picked = self.director.pick(self, now)
         if picked is None:
+            if self.traffic.limit and not self.traffic.has_room():
+                return refuse(self, "endpoints", "every endpoint is full", now)
             cluster = self.traffic.cluster.name
             error = errors.NoHealthyUpstream(
                 f"no endpoint of cluster {cluster!r} is available", retry_after=1
@@ -204,11 +206,11 @@ class Exchange:
         host, self.reason = picked
         self.attempt += 1
         self.lease = Lease(host, now)
-        self.traffic.places.take()
+        self.places.take()
         self.tried += (host.endpoint.id,)
         self.state = _CONNECTING
-        if was_queued:
-            self.traffic.places.queue.leave()
+        if self.ticket is not None:
+            self.leave_queue(granted=True)
         self.trace.picked(host, self.reason, self.attempt)
         route = self.route
         return Connect(
@@ -269,20 +271,31 @@ class Exchange:
         return Finish(error)
 
     def end_attempt(self, outcome: Outcome, now: float) -> None:
-        assert self.lease is not None and self.traffic is not None
+        assert self.lease is not None and self.places is not None
         self.lease.release(outcome, now)
         self.lease = None
-        self.traffic.places.give_back()
+        self.places.give_back()
 
     def end(self, state: State, now: float) -> None:
-        was_queued = self.queued
         if self.injection is not None:
             self.flag = self.injection.ended(self.flag)
         self.state = state
         self.ended_at = now
         if self.reservation is not None:
             self.director.limiter.settle(self, now)
-        self.director.ended(self, was_queued)
+        self.director.ended(self)
+
+    def leave_queue(self, *, granted: bool = False) -> None:
+        """Give the ticket up, or use it."""
+        ticket, places = self.ticket, self.places
+        assert ticket is not None and places is not None
+        self.ticket = None
+        if granted:
+            places.granted += 1
+            places.queue.granted(ticket)
+        else:
+            places.queue.leave(ticket)
+        places.counted()
 
     def __repr__(self) -> str:
         return (

@@ -16,8 +16,7 @@ from router.core.access.tenants import in_the_name_of
 from router.core.admission.token_bucket import BucketSpec, Draw, Verdict, judge
 from router.core.balancers.affinity import AffinityTable
 from router.core.clock import Rng
-from router.core.cluster import Cluster
-from router.core.director import ClusterTraffic, Director
+from router.core.director import Director
 from router.core.errors import RouterError
 from router.core.events import (
     CONNECT_FAILED,
@@ -35,6 +34,7 @@ from router.core.events import (
 from router.core.exchange import Exchange
 from router.core.explain_actions import answer_seen, changes
 from router.core.explain_endpoints import candidates, levels, session_of
+from router.core.explain_queue import queue_seen
 from router.core.explanation import (
     Admission,
     Arm,
@@ -43,6 +43,7 @@ from router.core.explanation import (
     ClientSees,
     Explanation,
     LimitSeen,
+    QueueSeen,
     RequestSeen,
     RouteTried,
 )
@@ -56,6 +57,7 @@ from router.core.routing import Route
 from router.core.session.table import SessionTable
 from router.core.snapshot import Snapshot
 from router.core.trace import RecordingTrace
+from router.core.traffic import ClusterTraffic
 
 MAX_ATTEMPTS = 16
 """Attempts that are shown; who is tried after that many failures is nobody's question."""
@@ -86,15 +88,17 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """What there is besides the configuration; the default is a router that just started.
 
-    ``in_flight`` is by endpoint id and by cluster name, ``waiting`` by cluster name. ``slots``
-    are the rows that ``in_flight`` and ``affinity`` are kept by; given with them or not at all.
+    ``in_flight`` is by endpoint id and by the name of a cluster's places (``Cluster.pools``),
+    ``waiting`` by the latter and by priority, ``drain`` by the latter. ``slots`` are the rows that
+    ``in_flight`` and ``affinity`` are kept by; given with them or not at all.
     """
 
     view: str = ASSUMED
     now: float = 0.0
     known: Mapping[str, Known] = {}
     in_flight: Mapping[str, int] = {}
-    waiting: Mapping[str, int] = {}
+    waiting: Mapping[str, Mapping[int, int]] = {}
+    drain: Mapping[str, float] = {}
     slots: Mapping[str, int] | None = None
     affinity: AffinityTable | None = None
     sessions: SessionTable | None = None
@@ -185,8 +189,7 @@ def explain(
     exchange = director.begin(request, world.now, trace)
     exchange.replayable = request.body_bytes <= snapshot.limits.buffer_body
     traffic = exchange.traffic
-    places = None if traffic is None else traffic.places
-    occupied = (0, 0) if places is None else (places.active, places.queue.waiting)
+    queue = None if traffic is None else queue_seen(exchange, traffic, world)
     seen, scores = candidates(exchange, world)
     session = session_of(exchange, world.now)
     effect = first = after_delay(exchange, exchange.feed(START, world.now), world.now)
@@ -220,7 +223,7 @@ def explain(
         arms=_arms(route, traffic),
         faults=faults,
         fallbacks=links_seen(exchange),
-        admission=_admission(exchange, traffic.cluster, world, occupied, first),
+        admission=_admission(exchange, queue, world, first),
         panic=traffic.hosts.panic,
         levels=levels(traffic.hosts),
         session=session,
@@ -254,9 +257,9 @@ def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
         fleet.set_load(endpoint, known.load if known.load_fresh else None)
         if known.pushed_until > world.now:
             fleet.set_pushed(endpoint, known.pushed_until)
-    for cluster, waiting in world.waiting.items():
-        if cluster in snapshot.clusters:
-            director.places(cluster).queue.waiting = waiting
+    for _, _, places in director.all_places():
+        if (rate := world.drain.get(places.name)) is not None:
+            places.drain.assume(rate, world.now)
     return director
 
 
@@ -291,22 +294,15 @@ def _arms(route: Route, traffic: ClusterTraffic) -> tuple[Arm, ...]:
 
 
 def _admission(
-    exchange: Exchange,
-    cluster: Cluster,
-    world: World,
-    occupied: tuple[int, int],
-    first: Effect,
+    exchange: Exchange, queue: QueueSeen | None, world: World, first: Effect
 ) -> Admission:
-    assert exchange.route is not None
+    assert exchange.route is not None and queue is not None
     waits = isinstance(first, Wait)
     return Admission(
         verdict="waits" if waits else "admitted" if _starts(first) else "refused",
         limits=_limits(exchange, world),
-        in_flight=occupied[0],
-        waiting=occupied[1],
-        max_connections=cluster.breaker.max_connections,
-        max_requests=cluster.breaker.max_requests,
-        max_pending=cluster.breaker.max_pending,
+        priority=exchange.request.priority.name.lower(),
+        queue=queue,
         queue_timeout=exchange.route.timeouts.queue,
     )
 

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from router.core.balancers.base import Explaining, Scores
-from router.core.director import ClusterTraffic
 from router.core.exchange import Exchange
 from router.core.explanation import Candidate, LevelSeen, LoadSeen, SessionSeen
+from router.core.host import HostState
 from router.core.hostset import HostSet
 from router.core.model import Endpoint
 from router.core.trace import RecordingTrace
+from router.core.traffic import ClusterTraffic
 
 if TYPE_CHECKING:
     from router.core.explain import Known, World
@@ -32,7 +33,7 @@ def candidates(exchange: Exchange, world: "World") -> tuple[tuple[Candidate, ...
     for endpoint in traffic.cluster.endpoints:
         host = hosts[endpoint.id]
         known = world.known.get(endpoint.id)
-        reason = _outside(endpoint, traffic) or reasons.get(endpoint.id)
+        reason = _outside(endpoint, traffic) or reasons.get(endpoint.id) or _full(host, traffic)
         found.append(
             Candidate(
                 endpoint=endpoint.id,
@@ -101,6 +102,12 @@ def _outside(endpoint: Endpoint, traffic: ClusterTraffic) -> str | None:
         f"{name}={value}" for name, value in traffic.subset if endpoint.labels.get(name) != value
     ]
     return f"not in the subset: lacks {', '.join(lacking)}" if lacking else None
+
+
+def _full(host: HostState, traffic: ClusterTraffic) -> str | None:
+    if not traffic.limit or host.active < traffic.limit:
+        return None
+    return f"full: {host.active} of {traffic.limit} in flight"
 
 
 def _load(known: "Known | None", now: float) -> LoadSeen | None:

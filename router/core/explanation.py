@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from router.core.admission.breaker import Thresholds
 from router.core.errors import RouterError
 from router.core.model import LlmRequest
 
@@ -116,16 +117,38 @@ class LimitSeen(Part, frozen=True, kw_only=True):
     needs: float | None
 
 
+class QueueSeen(Part, frozen=True, kw_only=True):
+    """A cluster's places and its queue, before this request.
+
+    Attributes:
+        places: the cluster's name, with ``!high`` where high priority has places of its own.
+        per_endpoint: attempts in flight from which an endpoint takes no more; 0: no limit.
+        share_of: whose share of the queue it counts on.
+        cost: what it would cost, in estimated tokens or as one request.
+        position: its place in line if it had to wait, from 1.
+        predicted_wait: seconds until then; None where nothing was measured.
+        shed_above: a longer wait is refused at once; None: no wait is.
+    """
+
+    places: str
+    in_flight: int
+    waiting: int
+    limits: Thresholds
+    per_endpoint: int
+    share_of: str
+    cost: float
+    position: int
+    predicted_wait: float | None
+    shed_above: float | None
+
+
 class Admission(Part, frozen=True, kw_only=True):
     """Whether the request may start. ``verdict``: admitted, waits or refused."""
 
     verdict: str
+    priority: str
     limits: tuple[LimitSeen, ...]
-    in_flight: int
-    max_connections: int
-    max_requests: int
-    waiting: int
-    max_pending: int
+    queue: QueueSeen
     queue_timeout: float
 
 

@@ -18,8 +18,9 @@ from router.core.model import AdminState
 from router.core.states import State
 
 if TYPE_CHECKING:
-    from router.core.director import ClusterTraffic, Director
+    from router.core.director import Director
     from router.core.exchange import Exchange
+    from router.core.traffic import ClusterTraffic
 
 Reason = Literal["unavailable", "saturated", "failed"]
 
@@ -80,7 +81,7 @@ def reason_of(error: errors.RouterError) -> Reason | None:
         return None
     if isinstance(error, errors.UpstreamError):
         return "failed"
-    return "saturated" if error.kind == "overloaded_error" else None
+    return "saturated" if isinstance(error, (errors.Overflow, errors.QueueTimeout)) else None
 
 
 def instead(exchange: "Exchange", error: errors.RouterError, now: float) -> Effect | None:

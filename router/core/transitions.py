@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.core import errors, fallback, injection
 from router.core.access.tenants import forbidden
+from router.core.admission.controller import refuse, waited_too_long
 from router.core.answers import own_answer
 from router.core.events import (
     FINISHED,
@@ -146,12 +147,13 @@ def _truncated(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
 
 
 def _timed_out_queued(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
-    assert isinstance(event, TimedOut) and exchange.route is not None
     exchange.queued_for += now - exchange.queued_since
-    return exchange.reject(
-        errors.QueueTimeout("waited too long for a free place in the cluster", retry_after=1),
-        now,
-    )
+    return waited_too_long(exchange, now)
+
+
+def _displaced(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+    exchange.queued_for += now - exchange.queued_since
+    return refuse(exchange, "displaced", "the queue is full, and others come first", now)
 
 
 def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
@@ -225,6 +227,7 @@ TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.DELAYED, _E.CANCEL): _cancel,
     (_S.QUEUED, _E.GRANTED): _granted,
     (_S.QUEUED, _E.TIMED_OUT): _timed_out_queued,
+    (_S.QUEUED, _E.DISPLACED): _displaced,
     (_S.QUEUED, _E.CLIENT_GONE): _client_gone,
     (_S.QUEUED, _E.CANCEL): _cancel,
     (_S.CONNECTING, _E.CONNECTED): _connected,

@@ -126,6 +126,8 @@ class Relay(Carried):
             if effect is not events.STAND_BY:
                 self._drop_upstream()
                 self._arm(effect.stage, effect.timeout, now)
+                if self._server.director.displaced:
+                    self._server.displace()
         elif kind is events.Reject or kind is events.Answer:
             assert isinstance(effect, (events.Reject, events.Answer))
             self._drop_upstream()

@@ -283,10 +283,15 @@ class ProxyServer:
             return
         self._granting = True
         try:
-            while (exchange := self.director.next_granted()) is not None:
+            while (exchange := self.director.next_granted(self.clock())) is not None:
                 self.relays[exchange.serial].feed(events.GRANTED, self.clock())
         finally:
             self._granting = False
+
+    def displace(self) -> None:
+        """Refuse those whose place in line went to others."""
+        while (exchange := self.director.next_displaced()) is not None:
+            self.relays[exchange.serial].feed(events.DISPLACED, self.clock())
 
     def _tick(self, now: float) -> None:
         self.ledger.settle()

@@ -65,6 +65,7 @@ from router.telemetry.counting import CountingRecorder
 from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
 from router.telemetry.log_filter import filtered
+from router.telemetry.queueing import add_queues
 from router.telemetry.retries import add_retries
 from router.telemetry.sessions import add_sessions
 from router.telemetry.totals import Labels, Totals
@@ -327,14 +328,11 @@ class Worker:
         totals.counters["endpoint_requests_total"] = outcomes
         totals.counters["endpoint_first_bytes_total"] = first_bytes
         totals.counters["endpoint_first_byte_seconds_total"] = first_byte_seconds
-        totals.gauges["queue_depth"] = {
-            (name,): self._director.places(name).queue.waiting
-            for name in self._director.snapshot.clusters
-        }
+        places = tuple(self._director.all_places())
+        add_queues(totals, places)
         add_faults(totals, self._director.fault_states)
         add_fallbacks(totals, self._director.steps)
-        places = ((n, self._director.places(n)) for n in self._director.snapshot.clusters)
-        add_retries(totals, {name: place.budget for name, place in places})
+        add_retries(totals, ((cluster, place.budget) for cluster, _, place in places))
         if self._shared is not None:
             self._shared.add_to(totals)
         add_limits(totals, self._director.limiter, self._buckets.forgotten)

@@ -78,6 +78,33 @@ CATALOGUE: tuple[Metric, ...] = (
         "cluster",
     ),
     _gauge("queue_depth", "Requests waiting for a place in the cluster.", "cluster"),
+    _gauge(
+        "queue_waiting",
+        "The same by priority; breaker: high where that priority has places of its own.",
+        *("cluster", "breaker", "priority"),
+    ),
+    _gauge(
+        "queue_drain_rate",
+        "Places a second that became free while the cluster was full, when last it was.",
+        *("cluster", "breaker"),
+    ),
+    _counter("queue_granted_total", "Waiting requests given a place.", "cluster", "breaker"),
+    _counter(
+        "queue_rejected_total",
+        "Requests refused a place, by cause: max_requests, endpoints, max_pending, max_per_tenant, "
+        "displaced, shed or deadline.",
+        *("cluster", "breaker", "cause"),
+    ),
+    _gauge(
+        "breaker_remaining",
+        "What is left of each threshold of the circuit breaker; 0: it is open.",
+        *("cluster", "breaker", "threshold"),
+    ),
+    _gauge(
+        "endpoint_places_remaining",
+        "Attempts that the endpoint takes until it is full; absent without such a limit.",
+        *("cluster", "endpoint"),
+    ),
     _counter("retries_total", "Attempts beyond a request's first.", "cluster"),
     _gauge("retries_in_flight", "Retries under way, or waiting for their turn.", "cluster"),
     _counter(

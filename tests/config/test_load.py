@@ -10,9 +10,10 @@ from router.config.build import build, from_backends
 from router.config.findings import ConfigError
 from router.config.load import load, loads
 from router.config.schema import decode, encode, redacted
+from router.core.admission.breaker import CircuitBreaker
 from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.prefix_hash import PrefixHash
-from router.core.cluster import ActiveHealth, CircuitBreaker, Scrape
+from router.core.cluster import ActiveHealth, Scrape
 from router.core.listener import ListenerLimits
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.routing import Destination, Matcher, StringMatch, Timeouts

@@ -21,7 +21,7 @@ ROWS, WORDS = 16, 64
 GOOD = SnapshotUpdate(
     generation=1,
     config=encode(from_backends(["http://127.0.0.1:9"])),
-    slots={"default": 0, "default/127.0.0.1:9": 1},
+    slots={"default": 0, "default!pending": 2, "default/127.0.0.1:9": 1},
 )
 
 

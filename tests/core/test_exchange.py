@@ -3,8 +3,8 @@
 import pytest
 
 from router.core import errors
+from router.core.admission.breaker import CircuitBreaker
 from router.core.balancers.prefix_hash import PrefixHash
-from router.core.cluster import CircuitBreaker
 from router.core.errors import LeaseError
 from router.core.events import (
     CANCEL,

@@ -4,8 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from router.core.admission.breaker import CircuitBreaker
 from router.core.balancers import REGISTRY
-from router.core.cluster import CircuitBreaker
 from router.core.events import (
     CANCEL,
     CLIENT_GONE,

@@ -3,10 +3,11 @@
 import random
 from typing import Any
 
+from router.core.admission.breaker import CircuitBreaker
 from router.core.balancers.base import BalancerSpec
 from router.core.balancers.round_robin import RoundRobin
 from router.core.clock import HandClock
-from router.core.cluster import CircuitBreaker, Cluster
+from router.core.cluster import Cluster
 from router.core.director import Director
 from router.core.events import START, AnyEvent, Effect
 from router.core.exchange import Exchange

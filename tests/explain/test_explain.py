@@ -52,7 +52,13 @@ routes:
 """
 
 IDS = ("chat/10.0.0.1:8000", "chat/10.0.0.2:8000", "chat/10.0.0.3:8000", "spare/10.0.0.9:8000")
-SLOTS = {**{id_: n for n, id_ in enumerate(IDS)}, "chat": 4, "spare": 5}
+SLOTS = {
+    **{id_: n for n, id_ in enumerate(IDS)},
+    "chat": 4,
+    "spare": 5,
+    "chat!pending": 6,
+    "spare!pending": 7,
+}
 
 BALANCERS = [str(balancer.Spec.__struct_config__.tag) for balancer in REGISTRY]
 
@@ -174,7 +180,7 @@ def test_load_and_its_age() -> None:
     assert first.load is not None
     assert (first.in_flight, first.weight, first.load.age, first.load.running) == (4, 9, 3.0, 3)
     assert seen.admission is not None
-    assert seen.admission.in_flight == 4
+    assert seen.admission.queue.in_flight == 4
 
 
 @pytest.mark.parametrize(
@@ -188,10 +194,10 @@ def test_load_and_its_age() -> None:
 )
 def test_admission(places: int, waiting: int, verdict: str, status: int | None) -> None:
     policy = chat_only(breaker="{max_connections: 2, max_pending: 3, max_requests: 4}")
-    world = World(in_flight={"chat": places}, waiting={"chat": waiting}, slots=SLOTS)
+    world = World(in_flight={"chat": places}, waiting={"chat": {0: waiting}}, slots=SLOTS)
     seen = told(policy, world)
     assert seen.admission is not None
-    assert (seen.admission.verdict, seen.admission.waiting) == (verdict, waiting)
+    assert (seen.admission.verdict, seen.admission.queue.waiting) == (verdict, waiting)
     assert (seen.error.status if seen.error else None) == status
     assert bool(seen.attempts) is (status is None)
 

@@ -90,6 +90,8 @@ def _cluster(spec: dict[str, Any], ports: dict[str, int]) -> dict[str, Any]:
         )
         if theirs in limits
     }
+    if per_host := spec.get("circuit_breakers", {}).get("per_host_thresholds"):
+        breaker["per_endpoint"] = {"max_connections": per_host[0]["max_connections"]}
     if "retry_budget" not in limits:  # Envoy then bounds them by number
         breaker["max_retries"] = limits.get("max_retries", 3)
     panic = spec.get("common_lb_config", {}).get("healthy_panic_threshold", {}).get("value", 50)
@@ -198,8 +200,6 @@ def _route(route: dict[str, Any], clusters: dict[str, dict[str, Any]]) -> dict[s
             for arm in arms
         ]
     used = [clusters[arm["cluster"]] for arm in to]
-    if any("per_host_thresholds" in spec.get("circuit_breakers", {}) for spec in used):
-        raise NotOurs("per_host_thresholds")
     total = action.get("timeout", "15s")
     if "max_stream_duration" in action:
         total = action["max_stream_duration"]["max_stream_duration"]

@@ -10,8 +10,9 @@ from typing import Any
 from router.control.messages import Material
 from router.core.access.claims import Issuer
 from router.core.access.tenants import Access
+from router.core.admission.breaker import CircuitBreaker, QueuePolicy
 from router.core.balancers.round_robin import RoundRobin
-from router.core.cluster import CircuitBreaker, Cluster, UpstreamTls
+from router.core.cluster import Cluster, UpstreamTls
 from router.core.director import Director
 from router.core.fleet import Fleet
 from router.core.listener import ListenerLimits, ListenerPolicy
@@ -233,6 +234,7 @@ class Rig:
         self.timeouts = Timeouts()
         self.retry = RetryPolicy()
         self.breaker = CircuitBreaker()
+        self.queue = QueuePolicy()
         self.limits = ListenerLimits()
         self.match = Matcher(model="m")
         self.terms: dict[str, Any] = {}
@@ -292,6 +294,7 @@ class Rig:
             tls=self.tls,
             credential=self.credential,
             session=self.session,
+            queue=self.queue,
         )
         route = Route(
             name="r",

@@ -7,7 +7,7 @@ import socket
 import msgspec
 import pytest
 
-from router.core.cluster import CircuitBreaker
+from router.core.admission.breaker import CircuitBreaker
 from router.core.host import Outcome
 from router.core.listener import ListenerLimits
 from router.core.routing import Timeouts

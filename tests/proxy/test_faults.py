@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
-from router.core.cluster import CircuitBreaker
+from router.core.admission.breaker import CircuitBreaker
 from router.core.host import Outcome
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.routing import Timeouts

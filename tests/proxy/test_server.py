@@ -206,7 +206,7 @@ async def test_kept_connection_is_closed_after_a_while(
 
 async def test_places_freed_elsewhere_are_noticed(rig: Rig) -> None:
     """Another worker's places are seen on the shared board only: the tick looks there."""
-    from router.core.cluster import CircuitBreaker
+    from router.core.admission.breaker import CircuitBreaker
 
     rig.breaker = CircuitBreaker(max_connections=1)
     await rig.start(answering())

@@ -189,6 +189,7 @@ class TestCatalogue:
             "tenant",
             "issuer",
         }
+        allowed |= {"breaker", "priority", "cause", "threshold"}
         assert set(metric.labels) <= allowed
 
     def test_names_are_unique(self):

@@ -19,9 +19,9 @@ def allowed(exchange: "Exchange", lines: bytes, now: float) -> bool:
     Args:
         lines: of the response head that is retried; empty if there was none.
     """
-    route, traffic = exchange.route, exchange.traffic
-    assert route is not None and traffic is not None
-    policy, budget = route.retry, traffic.places.budget
+    route = exchange.route
+    assert route is not None and exchange.places is not None
+    policy, budget = route.retry, exchange.places.budget
     if policy.attempts == 0:
         return False
     if not policy.takes(exchange.request):

@@ -1,0 +1,117 @@
+"""One cluster, or a subset of it, as the director serves it."""
+
+from router.core.admission.places import Places
+from router.core.balancers.base import Balancer, Keyed
+from router.core.clock import Rng
+from router.core.cluster import Cluster
+from router.core.fleet import Fleet
+from router.core.hostset import Group, GroupKey, HostSet
+from router.core.model import LlmRequest
+from router.core.session.sticky import Sticky
+
+Subset = tuple[tuple[str, str], ...]
+
+
+class ClusterTraffic:
+    """What one process keeps for one cluster, or for a subset of it, between requests.
+
+    ``balancer`` serves all endpoints together; where they fall into groups, each has its own.
+    ``sticky`` are its sessions, None without.
+    ``high``: the places of requests of high priority, None where they have none of their own.
+    ``limit``: attempts in flight from which one endpoint takes no more; 0: no such limit.
+    """
+
+    __slots__ = (
+        "_by_group",
+        "balancer",
+        "cluster",
+        "high",
+        "hosts",
+        "limit",
+        "places",
+        "sticky",
+        "subset",
+    )
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        subset: Subset,
+        places: Places,
+        fleet: Fleet,
+        rng: Rng,
+        high: Places | None = None,
+    ) -> None:
+        self.cluster = cluster
+        self.subset = subset
+        self.places = places
+        self.high = high
+        self.limit = _endpoint_limit(cluster)
+        self.hosts = _host_set(cluster, subset, fleet)
+        self.balancer = cluster.balancer.build(rng, fleet.affinity)
+        self._by_group: dict[GroupKey, Balancer] = {}
+        self.sticky = _sticky(cluster, subset, fleet, places)
+
+    def group(self, request: LlmRequest, rng: Rng) -> Group:
+        """Where the request goes if the hosts are in groups; the group may be empty."""
+        balancer = self.balancer
+        key = balancer.key_of(request) if isinstance(balancer, Keyed) else None
+        return self.hosts.draw(key, rng)
+
+    def balancer_of(self, group: Group, rng: Rng, fleet: Fleet) -> Balancer:
+        """The balancer of one group, made on first use: balancers key schedules on their hosts."""
+        balancer = self._by_group.get(group.key)
+        if balancer is None:
+            balancer = self._by_group[group.key] = self.cluster.balancer.build(rng, fleet.affinity)
+        return balancer
+
+    def places_for(self, request: LlmRequest) -> Places:
+        return self.places if self.high is None or request.priority <= 0 else self.high
+
+    def has_room(self) -> bool:
+        """Whether an endpoint takes one more; also where there is none, for that is no queue's
+        matter."""
+        limit, hosts = self.limit, self.hosts.usable()
+        return not limit or not hosts or any(host.active < limit for host in hosts)
+
+    def refusing(self) -> int:
+        """The limit on requests that every endpoint is at; 0: not every one is."""
+        limits = self.cluster.breaker.per_endpoint
+        bound = None if limits is None else limits.max_requests
+        if bound is None or any(host.active < bound for host in self.hosts.usable()):
+            return 0
+        return bound
+
+    def retarget(self, cluster: Cluster, fleet: Fleet, rng: Rng) -> None:
+        """Follow a reload; the balancer starts anew only if its configuration changed."""
+        if cluster.balancer != self.cluster.balancer:
+            self.balancer = cluster.balancer.build(rng, fleet.affinity)
+            self._by_group.clear()
+        if cluster.session != self.cluster.session:
+            self.sticky = _sticky(cluster, self.subset, fleet, self.places)
+        self.cluster = cluster
+        self.limit = _endpoint_limit(cluster)
+        self.hosts = _host_set(cluster, self.subset, fleet)
+
+    def __repr__(self) -> str:
+        return f"<ClusterTraffic {self.cluster.name} {self.hosts!r} {self.places!r}>"
+
+
+def _sticky(cluster: Cluster, subset: Subset, fleet: Fleet, places: Places) -> Sticky | None:
+    if cluster.session is None:
+        return None
+    return Sticky(cluster.session, f"{cluster.name}{subset}", fleet.sessions, places.sessions)
+
+
+def _endpoint_limit(cluster: Cluster) -> int:
+    limits = cluster.breaker.per_endpoint
+    return 0 if limits is None else limits.lowest
+
+
+def _host_set(cluster: Cluster, subset: Subset, fleet: Fleet) -> HostSet:
+    wanted = [
+        fleet.hosts[endpoint.id]
+        for endpoint in cluster.endpoints
+        if all(endpoint.labels.get(name) == value for name, value in subset)
+    ]
+    return HostSet(fleet, wanted, cluster)
