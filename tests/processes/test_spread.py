@@ -70,3 +70,33 @@ async def test_a_full_engine_is_spared_by_every_worker(tmp_path):
 
 async def pushed(router, address: str) -> bool:
     return (await router.endpoints())[address]["pushed_back_for"] > 0
+
+
+async def test_sessions_hold_over_all_workers(tmp_path):
+    """A connection per request, each to another worker maybe; three engines in rotation."""
+    async with emulator("a") as a, emulator("b") as b, emulator("c") as c:
+        text = configuration(
+            *(one.address for one in (a, b, c)),
+            workers=2,
+            cluster="session: {type: source_address, ttl: 1m}",
+        )
+        async with serving(tmp_path, text) as router:
+            await until(lambda: healthy(router, 3))
+            [first] = {await router.served_by() for _ in range(12)}
+            [cluster] = (await router.get("/clusters"))["clusters"]
+            assert cluster["session"]["kind"] == "source_address"
+            _, told = await router.ask("POST", "/explain", {"model": "emulated", "prompt": "x"})
+            assert told["session"]["remembered"] == told["attempts"][0]["endpoint"]
+            assert told["attempts"][0]["reason"] == "session"
+            sample = 'warmpath_sessions_total{cluster="demo",result="kept"}'
+            await until(lambda: reaches(router, sample, 11))
+
+            {"a": a, "b": b, "c": c}[first].add_fault("unhealthy")
+            await until(lambda: healthy(router, 2))
+            await asyncio.sleep(0.05)  # until both workers have heard
+            [second] = {await router.served_by() for _ in range(12)}
+            assert second != first
+
+
+async def reaches(router, sample: str, value: float) -> bool:
+    return await router.metric(sample) >= value
