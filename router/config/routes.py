@@ -66,7 +66,7 @@ class RouteSpec(Section, frozen=True, kw_only=True):
     match: Match = Match()
     to: Annotated[
         tuple[DestinationSpec, ...],
-        doc("At least one, unless the route answers itself.", single=True, min_length=1),
+        doc("At least one, unless the route answers itself.", single=True),
     ] = ()
     redirect: RedirectSpec | None = None
     direct_response: DirectResponseSpec | None = None

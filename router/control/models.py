@@ -100,11 +100,13 @@ class ModelCatalog:
                 name = entry.get("id")
                 if isinstance(name, str) and self._snapshot.routes.knows(name):
                     merged.setdefault(name, entry)
+        bases = self._snapshot.adapters()
         for name in self._snapshot.models():
             if self._snapshot.routes.knows(name):
-                merged.setdefault(
-                    name, {"id": name, "object": "model", "created": 0, "owned_by": "warmpath"}
-                )
+                own: Entry = {"id": name, "object": "model", "created": 0, "owned_by": "warmpath"}
+                if name in bases:
+                    own["parent"] = bases[name]  # as vLLM says of its adapters
+                merged.setdefault(name, own)
         entries = list(merged.values())[:MAX_MODELS]
         body = msgspec.json.encode({"object": "list", "data": entries})
         return Models(body=body, names=tuple(merged)[:MAX_LABELS])

@@ -48,6 +48,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             names.update(dict.fromkeys((*cluster.models, *cluster.adapters)))
         return tuple(names)
 
+    def adapters(self) -> Mapping[str, str]:
+        """The LoRA adapters of all clusters, each with its base model."""
+        return {
+            name: base
+            for cluster in self.clusters.values()
+            for name, base in cluster.adapters.items()
+        }
+
     def __repr__(self) -> str:
         return (
             f"<Snapshot generation={self.generation} clusters={len(self.clusters)} "

@@ -87,7 +87,7 @@ FAULTS = [
     ("to: chat", "to: chat\n    fault: {delay: {duration: 1s}, headers: {x y: a}}", "w.yaml:8:46: not a header name: 'x y'"),
     ("to: chat", "to: chat\n    fault: {cut: {after: 3}, stall: {after: 3, duration: 1s}}", "w.yaml:8:45: every stream is cut after 3 events, before it could stall"),
     ("to: chat", "to: chat\n    match: {methods: post}", "w.yaml:8:22: expected a text matching regex '^[A-Z]{1,32}$', got the text 'post'"),
-    ("to: chat", "to: []", "w.yaml:7:9: at least 1 is needed here"),
+    ("to: chat", "to: []", "w.yaml:6:5: it goes nowhere: give exactly one of to, redirect and direct_response"),
     # what fields say of each other
     ("to: chat", "to: chart", "w.yaml:7:9: no cluster is named 'chart' (did you mean 'chat'?)"),
     ("to: chat", "to: {cluster: chat, subset: {version: v2}}", "w.yaml:7:33: no endpoint of cluster 'chat' has the labels version=v2"),

@@ -129,6 +129,14 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
             retry=st.one_of(st.just("off"), fields(attempts=counts, on=on, budget=percents)),
         )
         routes.append({"name": name, "to": arms, **draw(more)})
+    answers = [
+        {"redirect": {"path": "/x", "strip_query": True}},
+        {"direct_response": {"status": 418, "body": "é"}},
+    ]
+    routes += [
+        {"name": f"ANSWER-{number}", **answer}
+        for number, answer in enumerate(draw(st.lists(st.sampled_from(answers), max_size=2)))
+    ]
     sizes = {"small": {"prompt_tokens": {"max": 99}}, "large": {}}
     aliases = draw(st.sampled_from([{}, {"gpt": "llama"}]))
     terms = {"sizes": sizes, "aliases": aliases}

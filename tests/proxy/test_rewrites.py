@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from router.core.access.names import NameSet
+from router.core.access.tenants import Access, Tenant, digest
 from router.core.actions import Actions, DirectResponse, OwnAnswer, PathRewrite, Redirect
 from router.core.cors import Cors
 from router.core.header_edits import HeaderEdits, Template
+from router.core.listener import ListenerPolicy
 from router.core.matching import Matcher, StringMatch
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.routing import Destination, RouteTable
@@ -297,3 +300,43 @@ async def test_the_policy_for_all_routes_covers_what_no_route_takes(rig: ActionR
     client = await rig.client()
     await client.send(PREFLIGHT)
     assert (await client.response())[0] == 200
+
+
+async def test_preflights_need_no_key_and_a_page_may_read_that_one_is_missing(
+    rig: ActionRig,
+) -> None:
+    rig.access = Access([Tenant(name="acme", keys=(digest(b"sk-acme"),))])
+    rig.policy = ListenerPolicy(name="api", auth="required")
+    rig.actions = Actions(cors=CORS)
+    await rig.start(rig.noting())
+    client = await rig.client()
+    await client.send(PREFLIGHT)
+    assert (await client.response())[0] == 200
+    status, headers, _ = await rig.post(origin="https://a.test")
+    assert (status, headers["access-control-allow-origin"]) == (401, "https://a.test")
+    status, headers, _ = await rig.post(origin="https://a.test", authorization="Bearer sk-acme")
+    assert (status, headers["access-control-allow-origin"]) == (200, "https://a.test")
+    assert "authorization" not in rig.seen()[1]
+    await client.send(PREFLIGHT.replace(b"a.test", b"evil.test"))
+    assert (await client.response())[0] == 405
+
+
+@pytest.mark.parametrize("permitted", ["m", "gpt-*"])
+async def test_a_key_for_a_model_is_one_for_its_alias(rig: ActionRig, permitted: str) -> None:
+    models = NameSet([permitted])
+    rig.access = Access([Tenant(name="acme", keys=(digest(b"sk"),), models=models)])
+    rig.policy = ListenerPolicy(name="api", auth="required")
+    rig.aliases = {"gpt-4o": "m"}
+    await rig.start(rig.noting())
+    assert (await rig.post(b'{"model":"gpt-4o"}', authorization="Bearer sk"))[0] == 200
+    assert (await rig.post(b'{"model":"other"}', authorization="Bearer sk"))[0] == 403
+
+
+async def test_a_clusters_credential_goes_with_a_changed_head(rig: ActionRig) -> None:
+    rig.credential = b"authorization: Bearer upstream"
+    rig.actions = Actions(request=(HeaderEdits(set=one(x_a="1")),), model="other")
+    await rig.start(rig.noting())
+    assert (await rig.post(authorization="Bearer client"))[0] == 200
+    _, fields, body = rig.seen()
+    assert fields["authorization"] == ["Bearer upstream"]
+    assert (fields["x-a"], body) == (["1"], b'{"model":"other"}')
