@@ -112,6 +112,27 @@ def test_processes_share_one_bucket_exactly() -> None:
     assert sum(granted) == 500
 
 
+def test_processes_reserve_and_settle_in_shared_buckets_exactly() -> None:
+    """Each reserves of three buckets in an order of its own, and charges half of it in the end."""
+    fd = create_file(1, 4, 4)
+    spec = BucketSpec(1_000_000, 1e-12)
+    children = []
+    for number in range(4):
+        if (child := os.fork()) == 0:
+            buckets = Board(fd, 1, 4, 4).buckets()
+            keys = [1, 2, 3][number % 3 :] + [1, 2, 3][: number % 3]
+            for _ in range(500):
+                taken = buckets.take([Draw(key, spec, 10) for key in keys], 5.0)
+                buckets.charge([Draw(key, spec, -5) for key in reversed(keys)], 5.0)
+                assert all(verdict.allowed for verdict in taken)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    buckets = Board(fd, 1, 4, 4).buckets()
+    assert [round(buckets.level(key, spec, 5.0)) for key in (1, 2, 3)] == [990_000] * 3
+    os.close(fd)
+
+
 @STORES
 def test_several_buckets_give_together_or_not_at_all(store: type[BucketStore]) -> None:
     buckets, wide, tight = store(), BucketSpec(10, 0.1), BucketSpec(1, 0.1)

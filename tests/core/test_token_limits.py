@@ -153,6 +153,12 @@ def test_requests_and_tokens_hold_together() -> None:
     assert (left(world, requests), left(world)) == (1, 300), "nothing was taken from either"
 
 
+def test_the_log_says_which_limit_refused() -> None:
+    world = world_with(limit(0.5, 0.001), TOKENS)
+    exchange, _ = world.begin()
+    assert (exchange.status, exchange.reason) == (429, "rate limit 0.5 requests")
+
+
 def test_a_request_larger_than_the_bucket_waits_for_a_full_one() -> None:
     world = world_with(prompt=10, completion=10)
     exchange = begin(world, max_tokens=100_000)
@@ -173,7 +179,6 @@ def test_a_model_teaches_what_its_tokens_weigh() -> None:
     prompt, output = estimator.expected(ask)
     assert (round(prompt), round(output)) == (599, 20)
     assert estimator.expected(request(model="n", body_bytes=1200)) == (300, 100)
-    assert estimator.view()["m"] == {"bytes_per_token": 2.0, "output": 20.1}
 
 
 def test_what_a_request_says_of_itself_goes_first() -> None:
@@ -188,7 +193,7 @@ def test_images_are_no_text() -> None:
     ask = request(model="m", body_bytes=1 << 20)
     assert estimator.expected(ask)[0] == 8000
     estimator.learn(ask, Consumption(prompt=900, completion=5))
-    assert estimator.view()["m"]["bytes_per_token"] == 4
+    assert estimator.expected(request(model="m", body_bytes=400))[0] == 100
 
 
 def test_a_stream_whose_reads_were_joined_is_measured_by_its_bytes() -> None:
@@ -202,8 +207,8 @@ def test_a_stream_whose_reads_were_joined_is_measured_by_its_bytes() -> None:
 def test_learning_can_be_switched_off_and_is_bounded() -> None:
     off = Estimator(TokenEstimates(learn=False))
     off.learn(request(model="m", body_bytes=400), Consumption(prompt=10))
-    assert off.view() == {}
+    assert off.expected(request(model="m", body_bytes=400))[0] == 100
     estimator = Estimator()
     for number in range(1100):
         estimator.learn(request(model=f"m{number}", body_bytes=400), Consumption(prompt=100))
-    assert len(estimator.view()) == 1024
+    assert repr(estimator) == "<Estimator models=1024>"

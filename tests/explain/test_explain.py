@@ -202,6 +202,22 @@ def test_admission(places: int, waiting: int, verdict: str, status: int | None) 
     assert bool(seen.attempts) is (status is None)
 
 
+def test_limits_say_what_a_request_needs_and_what_other_routers_share_is_not_asked() -> None:
+    limits = "limits: [{unit: tokens, rate: 1k/min}, {rate: 9/s, scope: global}, {rate: 1/s, per: tenant, enforce: false}]"
+    text = CLUSTERS.format(balancer="{type: round_robin}", breaker="{}", route=limits)
+    text = text.replace("[{cluster: chat, weight: 3}, {cluster: spare}]", "chat")
+    redis = 'redis: {address: "127.0.0.1:1", on_failure: deny}'
+    policy = build(loads(f"{text}\n{redis}\n", "w", {}), 1)
+    asked = request(policy, model=None, body=b'{"model":"a","max_tokens":50,"messages":[]}')
+    seen = explain(policy, asked, random.Random(1)).admission
+    assert seen is not None
+    assert seen.verdict == "admitted"
+    tokens, everywhere, shadow = seen.limits
+    assert (tokens.unit, tokens.needs, tokens.remaining) == ("tokens", 50 + 43 / 4, 1000)
+    assert (everywhere.scope, everywhere.applies, everywhere.remaining) == ("global", True, None)
+    assert (shadow.enforce, shadow.applies, shadow.needs) == (False, False, None)
+
+
 def test_rate_limits_are_read_and_not_drawn_on() -> None:
     limit = "limits: [{max_tokens: 5, tokens_per_fill: 1, per: user}, {max_tokens: 9, tokens_per_fill: 1}]"
     policy = chat_only(extra=limit)

@@ -17,7 +17,7 @@ from router.core.admission.rate_limit import RateLimit, Unit
 from router.core.admission.reservation import Ticket
 from router.core.admission.token_bucket import BucketSpec, Draw, LocalBuckets
 from router.core.routing import RouteTable
-from router.proxy.shared_limits import SharedLimits, _Step, _verdicts
+from router.proxy.shared_limits import SharedLimits, _Step, _verdicts, follow
 from tests.proxy.redis_server import RedisServer
 from tests.proxy.rig import Rig, answering, whole
 
@@ -224,3 +224,19 @@ async def test_charges_for_a_redis_that_is_gone_are_bounded(
     monkeypatch.setattr("router.proxy.shared_limits.CLOSING", 0.05)
     await shared.close()
     assert shared.lost == 5
+
+
+@pytest.mark.tool
+async def test_a_reload_moves_to_another_redis(redis: RedisServer, rig: Rig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = await limited(rig, port, limit(3), on_failure="deny")
+    assert await statuses(rig, 1) == {503: 1}
+    there = msgspec.structs.replace(shared.spec, address=Address(redis.address))
+    assert follow(there, shared, rig.server) is shared
+    await rig.until(lambda: shared.up)
+    assert await statuses(rig, 5) == {200: 3, 429: 2}
+    assert follow(None, shared, rig.server) is shared
+    assert rig.director.limiter.shared is None
+    assert await statuses(rig, 1) == {503: 1}, "there is none to ask"
+    await shared.close()

@@ -124,12 +124,5 @@ class Estimator:
         else:
             model.stream_bytes = size
 
-    def view(self) -> dict[str, dict[str, float]]:
-        """What was learned, by model."""
-        return {
-            name: {"bytes_per_token": round(m.prompt_bytes, 2), "output": round(m.output, 1)}
-            for name, m in self._models.items()
-        }
-
     def __repr__(self) -> str:
         return f"<Estimator models={len(self._models)}>"

@@ -214,6 +214,7 @@ class Limiter:
         for held in exchange.standing.held:
             if held.refuses:
                 _count(self.counts.refused, held.limit.name)
+        exchange.reason = f"rate limit {exchange.standing.decisive.limit.name}"
         return exchange.reject(refusal(exchange.standing), now)
 
     # --- limits of all routers --------------------------------------------------------------
