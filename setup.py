@@ -21,7 +21,7 @@ COMPILED = [
     "router/proxy/downstream.py",
     "router/proxy/fault.py",
     "router/proxy/headers.py",
-    "router/proxy/ledger.py",
+    "router/proxy/journal.py",
     "router/proxy/paths.py",
     "router/proxy/peek.py",
     "router/proxy/pool.py",

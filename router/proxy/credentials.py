@@ -4,10 +4,8 @@ A client's key is for the router. Where there are tenants, or the engines want a
 own, what the client sent goes no further. A head that is sent again and again is changed once.
 """
 
-import copy
-
 from router.core import errors
-from router.proxy.headers import HeadShape, RequestHead
+from router.proxy.headers import RequestHead
 
 MAX_REMEMBERED = 1024
 _BEARER = b"bearer "
@@ -39,13 +37,12 @@ def credential_of(head: RequestHead) -> bytes | None:
 
 def without_credentials(head: RequestHead) -> None:
     """Let the client's credentials go no further."""
-    _replace(head, _without(head.shape.front, _CREDENTIALS), head.shape.middle)
+    head.front = _without(head.front, _CREDENTIALS)
 
 
 def over_tls(head: RequestHead) -> None:
     """Tell the engine that the client came over TLS, unless a proxy in front said how it came."""
-    shape = head.shape
-    _replace(head, shape.front, shape.middle.replace(_HTTP, _HTTPS))
+    head.middle = head.middle.replace(_HTTP, _HTTPS)
 
 
 def with_credential(head: RequestHead, line: bytes) -> RequestHead:
@@ -54,18 +51,12 @@ def with_credential(head: RequestHead, line: bytes) -> RequestHead:
     Args:
         line: the header line, without CRLF.
     """
-    dressed = copy.copy(head)
+    dressed = RequestHead(head.shape, head.length, head.fields, head.request_id)
     name = line.partition(b":")[0]
-    front = _without(head.shape.front, (*_CREDENTIALS, name))
+    front = _without(head.front, (*_CREDENTIALS, name))
     first, end, rest = front.partition(b"\r\n")
-    _replace(dressed, first + end + line + end + rest, head.shape.middle)
+    dressed.front, dressed.middle = first + end + line + end + rest, head.middle
     return dressed
-
-
-def _replace(head: RequestHead, front: bytes, middle: bytes) -> None:
-    shape: HeadShape = copy.copy(head.shape)  # others share it
-    shape.front, shape.middle = front, middle
-    head.shape = shape
 
 
 def _without(front: bytes, names: tuple[bytes, ...]) -> bytes:

@@ -239,6 +239,7 @@ class RequestHead:
 
     Attributes:
         shape: what it shares with other heads.
+        front, middle: as the shape's, unless credentials were exchanged.
         path: the target without its query.
         fields: (lower-case name, value) in order, without ``x-warmpath-*`` and ``x-gateway-*``.
         length: Content-Length, None if there was none.
@@ -251,11 +252,13 @@ class RequestHead:
         "chunked",
         "expect",
         "fields",
+        "front",
         "host",
         "http11",
         "keep_alive",
         "length",
         "method",
+        "middle",
         "path",
         "request_id",
         "shape",
@@ -278,6 +281,8 @@ class RequestHead:
         self.host = shape.host
         self.chunked = shape.chunked
         self.expect = shape.expect
+        self.front = shape.front
+        self.middle = shape.middle
         self.length = length
         self.fields = fields
         self.request_id = request_id
@@ -309,11 +314,10 @@ class RequestHead:
             framing = b""
         else:
             framing = b"content-length: %d\r\n" % body_length
-        shape = self.shape
         return b"%b%b%b%b\r\n%b\r\n" % (
-            shape.front,
+            self.front,
             peer,
-            shape.middle,
+            self.middle,
             self.request_id,
             framing,
         )

@@ -351,7 +351,7 @@ class Relay(Carried):
             self.fault.cancel()
         if self._held:
             self._let_go()
-        server.ledger.add(self, exchange, now)
+        server.journal.add(self, exchange, now)
         if self._refusal is not None:
             downstream.refuse(self._refusal, self.head)
         else:

@@ -25,7 +25,7 @@ from router.proxy.engine_tls import EngineTls
 from router.proxy.explainer import Explainer
 from router.proxy.handshake import Handshake
 from router.proxy.headers import RequestHead
-from router.proxy.ledger import Ledger
+from router.proxy.journal import Journal
 from router.proxy.log_fields import LogFields
 from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
@@ -83,7 +83,7 @@ class ProxyServer:
         self.contexts: Mapping[str, EngineTls] = {}
         self.relays: dict[int, Relay] = {}
         director.limiter.meter = RelayMeter(self.relays)
-        self.ledger = Ledger(self, recorder)
+        self.journal = Journal(self, recorder)
         self.wheel = Wheel(clock, self._tick)
         self._pools: dict[EndpointId, Pool] = {}
         self._listeners: list[asyncio.Server] = []
@@ -294,7 +294,7 @@ class ProxyServer:
             self.relays[exchange.serial].feed(events.DISPLACED, self.clock())
 
     def _tick(self, now: float) -> None:
-        self.ledger.settle()
+        self.journal.settle()
         self.grant()
         self.director.limiter.debit(now)
         if len(self._pools) > 2 * len(self.director.fleet.hosts) + 16:

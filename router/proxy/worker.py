@@ -301,7 +301,7 @@ class Worker:
 
     def _report(self) -> None:
         if self._server is not None:
-            self._server.ledger.settle()
+            self._server.journal.settle()
         if self._channel.backlog < MAX_CHANNEL_BACKLOG:
             if lines := self._ring.take():
                 self._channel.send(AccessLines(data=lines))

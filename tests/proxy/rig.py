@@ -23,7 +23,7 @@ from router.core.session.policy import Session
 from router.core.snapshot import Snapshot
 from router.proxy import overview
 from router.proxy.downstream import Downstream
-from router.proxy.ledger import Ledger
+from router.proxy.journal import Journal
 from router.proxy.security import Security
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
@@ -136,7 +136,7 @@ class Engine:
 
 class Recorder(NoRecorder):
     def __init__(self) -> None:
-        self.ledger: Ledger | None = None
+        self.journal: Journal | None = None
         self._records: list[ExchangeRecord] = []
         self.refusals: list[tuple[int, str]] = []
         self.denials: list[tuple[str, str]] = []
@@ -144,8 +144,8 @@ class Recorder(NoRecorder):
 
     @property
     def records(self) -> list[ExchangeRecord]:
-        if self.ledger is not None:
-            self.ledger.settle()
+        if self.journal is not None:
+            self.journal.settle()
         return self._records
 
     def connection_opened(self) -> None:
@@ -273,7 +273,7 @@ class Rig:
         self.fleet = Fleet()
         self.director = Director(self.snapshot(), self.fleet, random.Random(7))
         self.server = ProxyServer(self.director, self.recorder)
-        self.recorder.ledger = self.server.ledger
+        self.recorder.journal = self.server.journal
         self.secure()
         sock = socket.create_server(("127.0.0.1", 0))
         self.port = sock.getsockname()[1]

@@ -29,3 +29,41 @@ def test_it_defines_neither_structs_nor_errors(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_it_makes_no_object_without_its_constructor(module: str) -> None:
     assert ".__new__(" not in (ROOT / module).read_text()
+
+
+def test_whoever_inherits_from_what_is_compiled_is_compiled() -> None:
+    trees = {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text())
+        for path in (ROOT / "router").rglob("*.py")
+    }
+    classes = {
+        module: [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        for module, tree in trees.items()
+    }
+    compiled = {node.name for module in MODULES for node in classes[module]}
+    heirs = {
+        f"{module}: {node.name}"
+        for module, nodes in classes.items()
+        for node in nodes
+        if module not in MODULES and compiled & {ast.unparse(base) for base in node.bases}
+    }
+    assert not heirs
+
+
+def test_what_is_compiled_inherits_only_from_what_is() -> None:
+    known = {
+        node.name
+        for module in MODULES
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+    ours = known | {"enum.IntEnum", "Protocol"}
+    strangers = {
+        f"{module}: {ast.unparse(base)}"
+        for module in MODULES
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+        if ast.unparse(base) not in ours
+    }
+    assert not strangers

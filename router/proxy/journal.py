@@ -19,7 +19,7 @@ MOST: Final = 64
 """Exchanges that wait at most."""
 
 
-class Ledger:
+class Journal:
     """What is still to be told to ``recorder``."""
 
     __slots__ = ("_ended", "_recorder", "_server")
@@ -46,4 +46,4 @@ class Ledger:
                 recorder.exchange_ended(record_of(relay, server, exchange, now, tail))
 
     def __repr__(self) -> str:
-        return f"<Ledger {len(self._ended)} to be recorded>"
+        return f"<Journal {len(self._ended)} to be recorded>"
