@@ -314,13 +314,8 @@ class RequestHead:
             framing = b""
         else:
             framing = b"content-length: %d\r\n" % body_length
-        return b"%b%b%b%b\r\n%b\r\n" % (
-            self.front,
-            peer,
-            self.middle,
-            self.request_id,
-            framing,
-        )
+        head = (self.front, peer, self.middle, self.request_id, framing)
+        return b"%b%b%b%b\r\n%b\r\n" % head
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode()} {self.path} {self.request_id.decode()}>"
