@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from router.core import errors, told
 from router.core.exchange import Exchange
 from router.core.trace import NO_TRACE
-from router.proxy import respond, truncation
+from router.proxy import date, respond, truncation
 from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
 from router.proxy.headers import RequestHead
 from router.proxy.response_head import ResponseHead
@@ -49,6 +49,8 @@ class Reply:
         ready = response.ready
         if keep_alive and ready and not extra and request.http11 and request.method != b"HEAD":
             self.head = ready + request.request_id + b"\r\n\r\n"
+            if not response.dated:
+                self.head = b"%b%b\r\n\r\n" % (self.head[:-2], date.line())
         else:
             self.head = response.start + b"\r\n".join(self._lines(request, extra))
 
@@ -75,6 +77,8 @@ class Reply:
             lines.append(b"connection: close")
         elif not request.http11:
             lines.append(b"connection: keep-alive")
+        if not response.dated:
+            lines.append(date.line())
         lines += extra
         lines.append(b"x-request-id: %b\r\n\r\n" % request.request_id)
         return lines

@@ -9,6 +9,7 @@ import msgspec
 from router.core import errors, told
 from router.core.exchange import Exchange
 from router.core.trace import NO_TRACE
+from router.proxy import date
 from router.proxy.headers import RequestHead
 
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
@@ -51,8 +52,9 @@ def answer(
     connection = b"connection: close\r\n" if close else b""
     if not close and request is not None and not request.http11:
         connection = b"connection: keep-alive\r\n"
-    return b"%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
+    return b"%b\r\n%b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n%b" % (
         status_line(status),
+        date.line(),
         _JSON,
         len(body),
         b"" if request is None else b"x-request-id: " + request.request_id + b"\r\n",

@@ -67,6 +67,7 @@ class ResponseHead:
             framing among them.
         length: Content-Length, None if there was none.
         content_type: lower case.
+        dated: it has a Date.
         keep_alive: the engine's connection can be used again after it.
         retry_after: seconds after which it says to come again; None where it does not say.
         event_stream: the body is text/event-stream.
@@ -79,6 +80,7 @@ class ResponseHead:
     __slots__ = (
         "chunked",
         "content_type",
+        "dated",
         "empty",
         "event_stream",
         "keep_alive",
@@ -99,6 +101,7 @@ class ResponseHead:
         content_type: bytes,
         keep_alive: bool,
         retry_after: float | None,
+        dated: bool | None = None,
     ) -> None:
         self.status = status
         self.start = start
@@ -107,6 +110,7 @@ class ResponseHead:
         self.content_type = content_type
         self.keep_alive = keep_alive
         self.retry_after = retry_after
+        self.dated = b"\r\ndate:" in start.lower() if dated is None else dated
         self.event_stream = content_type.startswith(b"text/event-stream")
         self.tells_usage = self.event_stream or content_type.startswith(_JSON)
         self.empty = status in {204, 304}
@@ -129,6 +133,7 @@ class ResponseHead:
             self.content_type,
             self.keep_alive,
             self.retry_after,
+            self.dated,
         )
 
     def __repr__(self) -> str:

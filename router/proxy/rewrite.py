@@ -10,7 +10,7 @@ from router.core.actions import Actions
 from router.core.events import Answer, Reject
 from router.core.exchange import Exchange
 from router.core.header_edits import Facts
-from router.proxy import model_rewrite, respond
+from router.proxy import date, model_rewrite, respond
 from router.proxy.chunked import chunk
 from router.proxy.headers import RequestHead
 from router.proxy.response_head import ResponseHead
@@ -91,7 +91,7 @@ def own(
         return respond.error_answer(effect.error, request, exchange, close=close)
     answer = effect
     status = answer.status
-    lines = [respond.status_line(status), *answer.lines]
+    lines = [respond.status_line(status), date.line(), *answer.lines]
     if status != 204:  # RFC 9110 8.6
         lines.append(b"content-length: %d" % len(answer.body))
     lines.append(b"x-request-id: " + request.request_id)
