@@ -14,6 +14,7 @@ COMPILED = [
     "router/core/fleet.py",
     "router/core/health/monitor.py",
     "router/core/host.py",
+    "router/core/hostset.py",
     "router/core/retry/budget.py",
     "router/core/transitions.py",
     "router/proxy/accounting.py",

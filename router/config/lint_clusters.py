@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem
 from router.config.schema import Config
+from router.core.levels import Census, shares
 from router.core.matching import Matcher
 
 FEW_PLACES = 64
@@ -32,7 +33,10 @@ def model_without_a_route(config: Config) -> Iterator[Problem]:
 def one_failure_is_panic(config: Config) -> Iterator[Problem]:
     for index, cluster in enumerate(config.clusters):
         count = len(cluster.endpoints)
-        if count >= 2 and 100 * (count - 1) / count < cluster.health.panic_threshold:
+        if count < 2 or len({endpoint.priority for endpoint in cluster.endpoints}) > 1:
+            continue  # lower priorities make up for what is missing
+        one_down = Census(count, count - 1, count - 1)
+        if shares([one_down], cluster.health.panic_threshold).panic[0]:
             yield Problem(
                 ("clusters", index, "health", "panic_threshold"),
                 f"with {count} endpoints, one that is unhealthy is panic already, and gets "
