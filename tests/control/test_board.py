@@ -138,3 +138,15 @@ class TestSlots:
                 owner[row] = key
             busy = data.draw(st.sets(st.sampled_from(sorted(owner)))) if owner else set()
             before = rows
+
+
+def test_sessions_are_the_machines():
+    fd = create_file(4, 2, 4)
+    one, other = Board(fd, 4, 2, 4), Board(fd, 4, 2, 4)
+    one.sessions().put(1 << 60, 3, 10.0, 5.0)
+    assert other.sessions().get(1 << 60, 12.0) == 3
+    assert other.sessions().get(1 << 60, 15.1) is None
+    assert list(other.failure_words) == [0] * 4
+    one.close()
+    other.close()
+    os.close(fd)
