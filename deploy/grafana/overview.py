@@ -83,20 +83,14 @@ OVERVIEW = (
         width=12,
     ),
     Panel(
-        "Retries refused",
+        "Retries refused and hedges",
         "reqps",
-        {"{{cluster}} {{reason}}": rate("warmpath_retries_refused_total", "cluster, reason")},
-        "Failures worth a retry that got none: the route's limit, the budget, or a streamed body.",
-        width=12,
-    ),
-    Panel(
-        "Retries under way",
-        "short",
         {
-            "{{cluster}}": f"warmpath_retries_in_flight{{{PICK}}}",
-            "waited {{cluster}} {{kind}}": rate("warmpath_retry_waits_total", "cluster, kind"),
+            "no retry: {{reason}}": rate("warmpath_retries_refused_total", "reason"),
+            "hedge {{result}}": rate("warmpath_hedges_total", "result"),
+            "waited {{kind}}": rate("warmpath_retry_waits_total", "kind"),
+            "under way": f"sum (warmpath_retries_in_flight{{{PICK}}})",
         },
-        "At one time, and how many per second waited first.",
         width=12,
     ),
     Panel(

@@ -16,7 +16,7 @@ def show(told: Mapping[str, Any]) -> None:
         click.echo(line)
     if told["candidates"]:
         _candidates(told)
-    for line in (*_changes(told), *_attempts(told), *_limits(told), *_error(told)):
+    for line in (*_changes(told), *_attempts(told), *_hedge(told), *_limits(told), *_error(told)):
         click.echo(line)
 
 
@@ -189,6 +189,26 @@ def _attempts(told: Mapping[str, Any]) -> Iterator[str]:
             )
             if retry["refused"]:
                 yield f"           then none: {retry['refused']}"
+
+
+def _hedge(told: Mapping[str, Any]) -> Iterator[str]:
+    hedge = told["hedge"]
+    if hedge is None:
+        return
+    if hedge["refused"]:
+        yield f"hedge      none: {hedge['refused']}"
+        return
+    when = []
+    if hedge["quantile"] is not None:
+        when.append(f"the cluster's p{100 * hedge['quantile']:g} to the first byte")
+    if hedge["after"]:
+        when.append(f"{hedge['after']:g}s")
+    if hedge["on_per_try_timeout"]:
+        when.append("a per-try time-out")
+    yield (
+        f"hedge      {hedge['endpoint']}, after {' or '.join(when)}, at most {hedge['max']}, "
+        f"budget {hedge['budget_percent']:g}%"
+    )
 
 
 def _limits(told: Mapping[str, Any]) -> Iterator[str]:

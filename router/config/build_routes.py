@@ -2,6 +2,7 @@
 
 from router.config.build_actions import build_actions, build_answer
 from router.config.build_fault import build_fault
+from router.config.build_hedge import build_hedge
 from router.config.build_matches import Terms, build_matcher
 from router.config.build_retry import build_retry
 from router.config.routes import RouteSpec
@@ -32,6 +33,7 @@ def build_route(spec: RouteSpec, terms: Terms, cors: Cors | None) -> Route:
             queue=float(spec.timeouts.queue),
         ),
         retry=build_retry(spec.retry),
+        hedge=build_hedge(spec.hedge),
         split=spec.split,
         answer=build_answer(spec),
         actions=build_actions(spec, None, cors),

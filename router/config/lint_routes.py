@@ -90,7 +90,7 @@ def status_retry_with_one_endpoint(config: Config) -> Iterator[Problem]:
             continue
         if set(route.retry.on) <= NO_ANSWER:
             continue  # the endpoint may be back after a restart
-        pools = [_endpoints(arm, config) for arm in route.to]
+        pools = [endpoints_of(arm, config) for arm in route.to]
         if all(pool is not None and len(pool) == 1 for pool in pools):
             yield Problem(
                 ("routes", index, "retry"),
@@ -172,7 +172,7 @@ def arm_twice(config: Config) -> Iterator[Problem]:
 def subset_of_one(config: Config) -> Iterator[Problem]:
     for index, route in enumerate(config.routes):
         for number, arm in enumerate(route.to):
-            pool = _endpoints(arm, config)
+            pool = endpoints_of(arm, config)
             if arm.subset and pool is not None and len(pool) == 1:
                 yield Problem(
                     ("routes", index, "to", number, "subset"),
@@ -195,7 +195,7 @@ def _per_try(route: RouteSpec) -> float:
     return 0.0 if route.retry is None else float(route.retry.per_try_timeout)
 
 
-def _endpoints(arm: DestinationSpec, config: Config) -> list[EndpointSpec] | None:
+def endpoints_of(arm: DestinationSpec, config: Config) -> list[EndpointSpec] | None:
     """What is written of a destination's endpoints; None where they are discovered."""
     cluster: ClusterSpec | None = next((c for c in config.clusters if c.name == arm.cluster), None)
     if cluster is None or cluster.discovery is not None:

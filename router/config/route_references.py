@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from router.config import build_fault
 from router.config.action_references import action_problems, common_problems
+from router.config.build_hedge import hedge_problems
 from router.config.clusters import ClusterSpec
 from router.config.findings import Path, Problem, closest
 from router.config.limits import limit_problems
@@ -33,6 +34,7 @@ def route_problems(config: Config) -> Iterator[Problem]:
         yield from action_problems(route, path)
         yield from condition_problems(config, route.match, (*path, "match"))
         yield from retry_problems(route.retry, (*path, "retry"))
+        yield from hedge_problems(route, (*path, "hedge"))
         yield from limit_problems(route.limits, path, config.redis)
         if route.fault is not None:
             yield from build_fault.problems(route.fault, (*path, "fault"))

@@ -11,6 +11,7 @@ from router.config.actions import (
     Rewrite,
 )
 from router.config.fault import FaultSpec
+from router.config.hedge import Hedge
 from router.config.limits import RateLimitSpec
 from router.config.matches import Match
 from router.config.retry import Retry
@@ -94,6 +95,7 @@ class RouteSpec(Section, frozen=True, kw_only=True):
             max_length=8,
         ),
     ] = ()
+    hedge: Hedge | None = None
     limits: Annotated[
         tuple[RateLimitSpec, ...],
         doc(

@@ -320,12 +320,14 @@ class Director:
                 return least_active(untried, self.rng), "retry elsewhere"
         return None
 
-    def pushed_back(self, exchange: Exchange, retry_after: float | None, now: float) -> None:
-        """The endpoint of the present attempt says that it has too much to do."""
-        assert exchange.traffic is not None and exchange.lease is not None
+    def pushed_back(
+        self, exchange: Exchange, host: HostState, retry_after: float | None, now: float
+    ) -> None:
+        """An endpoint that an attempt went to says that it has too much to do."""
+        assert exchange.traffic is not None
         policy = exchange.traffic.cluster.back_pressure
         if policy is not None:
-            self.fleet.push_back(exchange.lease.host, now + policy.spared(retry_after))
+            self.fleet.push_back(host, now + policy.spared(retry_after))
 
     def untried(self, exchange: Exchange) -> bool:
         """Whether the next attempt can go to an endpoint that this request has not been to."""

@@ -23,6 +23,7 @@ class EventKind(enum.IntEnum):
     VERDICTS = 10
     MARK = 11
     DISPLACED = 12
+    OF_ATTEMPT = 13
 
 
 class Stage(enum.IntEnum):
@@ -35,6 +36,7 @@ class Stage(enum.IntEnum):
     QUEUE = 4
     BACK_OFF = 5
     HOLD = 6
+    HEDGE = 7
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, tag=False):
@@ -97,7 +99,19 @@ DISPLACED = Event(EventKind.DISPLACED)
 CANCEL = Cancel()
 RESET = Reset()
 
-AnyEvent = Event | Head | Reset | TimedOut | Cancel | Verdicts
+
+class OfAttempt(msgspec.Struct, frozen=True, gc=False):
+    """What happened to one attempt of a race. A Head is fed with the first byte of its body.
+
+    ``attempt``: its number, from the effect that started it.
+    """
+
+    attempt: int
+    event: Event | Head | Reset | TimedOut
+    kind: EventKind = EventKind.OF_ATTEMPT
+
+
+AnyEvent = Event | Head | Reset | TimedOut | Cancel | Verdicts | OfAttempt
 
 
 # --- effects --------------------------------------------------------------------------------
@@ -107,12 +121,32 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
     """Drop the previous attempt, if any, and send the request to ``endpoint``.
 
     ``attempt`` counts from 1. ``connect_timeout`` and ``first_byte_timeout`` in seconds, 0 = none.
+    ``race``: from now on what happens to the attempt is an ``OfAttempt``, and after ``hedge_after``
+    seconds, unless it is 0, a HEDGE time-out is due.
     """
 
     endpoint: Endpoint
     attempt: int
     connect_timeout: float
     first_byte_timeout: float
+    race: bool = False
+    hedge_after: float = 0.0
+
+
+class SendToo(msgspec.Struct, frozen=True, gc=False):
+    """Send the request to ``endpoint`` as well, and keep what is under way. As ``Connect``."""
+
+    endpoint: Endpoint
+    attempt: int
+    connect_timeout: float
+    first_byte_timeout: float
+    hedge_after: float
+
+
+class Drop(msgspec.Struct, frozen=True, gc=False):
+    """Give up these attempts of a race; another goes on."""
+
+    attempts: tuple[int, ...]
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):
@@ -175,4 +209,4 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
 STAND_BY = Wait()
 FINISHED = Finish()
 
-Effect = Connect | Wait | Hold | Relay | Stall | Reject | Answer | Finish
+Effect = Connect | SendToo | Drop | Wait | Hold | Relay | Stall | Reject | Answer | Finish

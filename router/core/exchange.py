@@ -28,7 +28,8 @@ from router.core.events import (
 )
 from router.core.host import Lease, Outcome
 from router.core.model import EndpointId, LlmRequest
-from router.core.retry import decision
+from router.core.retry import decision, race
+from router.core.retry.race import Race
 from router.core.states import IllegalEvent, State
 from router.core.transitions import ROWS
 
@@ -72,6 +73,7 @@ class Exchange:
         queued_for: seconds spent in the pending queue; the last time since ``queued_since``.
         detour: along the route's fallbacks; None while it is where the route sent it.
         injection: the route's faults in this exchange; None where there are none.
+        race: where other attempts may run beside this one's; None where none may.
         standing: with its rate limits; None where none applied.
         reservation: what it holds of its rate limits; None where none applied.
         actions: what is done to the request and its response on this route; None for nothing.
@@ -93,6 +95,7 @@ class Exchange:
         "places",
         "queued_for",
         "queued_since",
+        "race",
         "reason",
         "refusal",
         "replayable",
@@ -135,6 +138,7 @@ class Exchange:
         self.lease: Lease | None = None
         self.places: Places | None = None
         self.ticket: Ticket | None = None
+        self.race: Race | None = None
         self.retrying = False
         self.replayable = True
         self.refusal = ""
@@ -178,6 +182,10 @@ class Exchange:
         how fast an endpoint is, so only good answers are samples of its latency.
         """
         if self.status < 400 and self.lease is not None:
+            assert self.places is not None
+            seen = self.places.hedges.latencies
+            if seen is not None and not self.lease.heard:
+                seen.observe(now - self.lease.since)
             self.lease.first_byte(now, self.request.stream)
 
     # --- getting a place ------------------------------------------------------------------
@@ -213,6 +221,8 @@ class Exchange:
             self.leave_queue(granted=True)
         self.trace.picked(host, self.reason, self.attempt)
         route = self.route
+        if route.hedge is not None:
+            return race.start(self, host)
         return Connect(
             host.endpoint,
             self.attempt,
@@ -279,6 +289,8 @@ class Exchange:
     def end(self, state: State, now: float) -> None:
         if self.injection is not None:
             self.flag = self.injection.ended(self.flag)
+        if self.race is not None and self.race.rivals:
+            race.release_rivals(self, now)
         self.state = state
         self.ended_at = now
         if self.reservation is not None:

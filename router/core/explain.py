@@ -42,6 +42,7 @@ from router.core.explanation import (
     BalancerSeen,
     ClientSees,
     Explanation,
+    HedgeSeen,
     LimitSeen,
     QueueSeen,
     RequestSeen,
@@ -52,7 +53,7 @@ from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
 from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
-from router.core.retry.explained import failure, longest_wait, rules
+from router.core.retry.explained import failure, hedge_seen, longest_wait, rules
 from router.core.routing import Route
 from router.core.session.table import SessionTable
 from router.core.snapshot import Snapshot
@@ -196,9 +197,11 @@ def explain(
     faults = faults_seen(exchange)
     attempts: list[AttemptSeen] = []
     reached: Endpoint | None = None
+    hedge: HedgeSeen | None = None
     for following in _followed(exchange, first, world.now):
         effect = following
         if isinstance(effect, Connect):
+            hedge = hedge if attempts else hedge_seen(exchange)
             attempts.append(_attempt(effect, exchange))
             reached = reached or effect.endpoint
     end = ClientSees.of(effect.error) if isinstance(effect, Reject) else None
@@ -233,6 +236,7 @@ def explain(
         ),
         attempts=tuple(attempts),
         changes=changes(exchange, reached),
+        hedge=hedge,
         retry=rules(exchange, trace),
         timeouts=msgspec.structs.asdict(route.timeouts),
     )

@@ -274,6 +274,22 @@ class RetryRules(Part, frozen=True, kw_only=True):
     refused: str | None
 
 
+class HedgeSeen(Part, frozen=True, kw_only=True):
+    """A second attempt beside a slow one.
+
+    ``after``: seconds, as far as they are known here; 0 where only a per-try time-out leads to
+    one. ``endpoint``: where it would go, None if there is no other. ``refused``: why there is none.
+    """
+
+    after: float
+    quantile: float | None
+    max: int
+    budget_percent: float
+    on_per_try_timeout: bool
+    endpoint: str | None
+    refused: str | None
+
+
 class ClientSees(Part, frozen=True, kw_only=True):
     """An error answer: ``error`` as in its body, ``flag`` as in the access log."""
 
@@ -340,6 +356,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     arms: tuple[Arm, ...] = ()
     faults: tuple[FaultSeen, ...] = ()
     fallbacks: tuple[LinkSeen, ...] = ()
+    hedge: HedgeSeen | None = None
     admission: Admission | None = None
     panic: bool = False
     levels: tuple[LevelSeen, ...] = ()

@@ -18,6 +18,7 @@ from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.matching import Matcher, StringMatch
 from router.core.model import LlmRequest
+from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
 
 __all__ = [
@@ -83,6 +84,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answer: OwnAnswer | None = None
     actions: Actions | None = None
     fallbacks: tuple[Fallback, ...] = ()
+    hedge: Hedge | None = None
     head_limit: float = 0.0
     silence_limit: float = 0.0
 

@@ -25,6 +25,7 @@ from router.core.events import (
     Verdicts,
 )
 from router.core.host import Outcome
+from router.core.retry import race
 from router.core.states import State
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     assert lease.verdict is not None
     if lease.verdict is Outcome.PUSHED_BACK:
         lease.refused(now)
-        exchange.director.pushed_back(exchange, event.retry_after, now)
+        exchange.director.pushed_back(exchange, lease.host, event.retry_after, now)
     if (event.status >= 400 or policy.any_status) and policy.retries_response(
         event.status, event.lines
     ):
@@ -161,6 +162,8 @@ def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) ->
     address = exchange.lease.host.endpoint.address
     if event.stage is Stage.CONNECT:
         return _connect_failed(exchange, event, now)
+    if event.stage is Stage.HEDGE:
+        return race.due(exchange, now)
     if event.stage is Stage.TOTAL:
         exchange.end_attempt(Outcome.TIMEOUT, now)
         return exchange.reject(errors.TotalTimeout(), now)
@@ -235,11 +238,13 @@ TRANSITIONS: Mapping[tuple[State, EventKind], Transition] = {
     (_S.CONNECTING, _E.TIMED_OUT): _timed_out_before_head,
     (_S.CONNECTING, _E.CLIENT_GONE): _client_gone,
     (_S.CONNECTING, _E.CANCEL): _cancel,
+    (_S.CONNECTING, _E.OF_ATTEMPT): race.of_attempt,
     (_S.WAITING_FIRST_BYTE, _E.HEAD): _head,
     (_S.WAITING_FIRST_BYTE, _E.RESET): _reset_before_head,
     (_S.WAITING_FIRST_BYTE, _E.TIMED_OUT): _timed_out_before_head,
     (_S.WAITING_FIRST_BYTE, _E.CLIENT_GONE): _client_gone,
     (_S.WAITING_FIRST_BYTE, _E.CANCEL): _cancel,
+    (_S.WAITING_FIRST_BYTE, _E.OF_ATTEMPT): race.of_attempt,
     (_S.BACKING_OFF, _E.TIMED_OUT): _backed_off,
     (_S.BACKING_OFF, _E.CLIENT_GONE): _client_gone,
     (_S.BACKING_OFF, _E.CANCEL): _cancel,

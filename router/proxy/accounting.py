@@ -70,6 +70,7 @@ def record_of(
         "HTTP/1.1" if relay.head.http11 else "HTTP/1.0",
         None if fields is None else fields.of(request, None if reply is None else reply.response),
         None if exchange.detour is None else str(exchange.detour),
+        0 if exchange.race is None else exchange.race.hedges,
     )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from router.core import errors
 from router.core.events import Stage
 from router.core.exchange import Exchange
+from router.proxy.client import Client
 from router.proxy.fault import Hold
 from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
@@ -14,19 +15,19 @@ from router.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from router.proxy.downstream import Downstream
+    from router.proxy.race import Race
     from router.proxy.server import ProxyServer
 
 
-class Carried:
+class Carried(Client):
     """What is known of one request on its way.
 
     Attributes:
         exchange: None until the request is known well enough to be routed.
         fault: what the route does to this request on purpose; None for most.
+        race: the attempts that are under way; None where there is one at most.
         whole: the request has been read to its end.
-        uploaded: the request has been written to the engine to its end.
         reply: the response as it goes to the client; None until its head has been written.
-        closes: the client's connection must not be used again.
         total_deadline: when the route's total time-out ends the exchange; NEVER if it has none.
         idle: the route's idle time-out while a response flows; NEVER if it has none.
     """
@@ -47,16 +48,14 @@ class Carried:
         "bytes_in",
         "bytes_out",
         "chunks",
-        "closes",
         "downstream",
         "exchange",
         "fault",
         "first_body_at",
-        "head",
         "idle",
+        "race",
         "reply",
         "total_deadline",
-        "uploaded",
         "upstream",
         "whole",
     )
@@ -69,23 +68,22 @@ class Carried:
         kind: Body,
         now: float,
     ) -> None:
+        super().__init__(head)
         self._server = server
         self.downstream = downstream
-        self.head = head
         self._kind = kind
         self.arrived = now
         self.arrived_wall = server.wall()
         self.exchange: Exchange | None = None
         self.upstream: Upstream | None = None
         self.fault: Hold | None = None
+        self.race: Race | None = None
         self._pieces: list[bytes] = []
         self._held = 0
         self.bytes_in = 0
         self.bytes_out = 0
         self.chunks = 0
         self.whole = False
-        self.uploaded = False
-        self.closes = False
         self.reply: Reply | None = None
         self.first_body_at: float | None = None
         self.idle = NEVER

@@ -17,6 +17,7 @@ from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.credentials import with_credential
 from router.proxy.fields import NOTHING, Peek
 from router.proxy.paths import Body
+from router.proxy.race import Race
 from router.proxy.reply import Reply, decision
 from router.proxy.response_head import ResponseHead
 from router.proxy.timers import NEVER
@@ -139,18 +140,25 @@ class Relay(Carried):
                 self._break_off(effect.error)
             self._drop_upstream()
             self.end(now)
+        elif self.race is not None:
+            self.race.act(effect, now)
         else:
             fault.act(self, self._server, effect, now)
 
     def _connect(self, effect: events.Connect, now: float) -> None:
         self._drop_upstream()
-        self._mended = False  # each attempt may be mended once
         server = self._server
+        if effect.race and self.whole:
+            self._arm(_TOTAL, 0, now)
+            self.race = Race(self, server)
+            self.race.start(effect, now)
+            return
+        self._mended = False  # each attempt may be mended once
         pool = server.pool(effect.endpoint.id)
         upstream = pool.take()
         if upstream is not None:
             self.upstream = upstream
-            self._send(upstream)
+            self.send(upstream)
             self._await_head(effect.first_byte_timeout, now)
             return
         self.upstream = upstream = Upstream(server, effect.endpoint, pool)
@@ -158,7 +166,7 @@ class Relay(Carried):
         upstream.dial(self)
 
     def connected(self, upstream: Upstream) -> None:
-        self._send(upstream)
+        self.send(upstream)
         if not self._mended:  # else the exchange has been told of the first connection
             self._await_head(self._first_byte_timeout(), self._server.clock())
 
@@ -180,7 +188,7 @@ class Relay(Carried):
         event = events.RESET if self._mended else events.CONNECT_FAILED
         self.feed(event, self._server.clock())
 
-    def _send(self, upstream: Upstream) -> None:
+    def send(self, upstream: Upstream) -> None:
         """Write what is there of the request, keeping it if it is whole."""
         assert self.exchange is not None and self.exchange.traffic is not None
         credential, pieces = self.exchange.traffic.cluster.credential, self._pieces
@@ -216,6 +224,9 @@ class Relay(Carried):
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.close()
+        elif self.race is not None:
+            race, self.race = self.race, None
+            race.close()
 
     # --- the response -------------------------------------------------------------------------
 

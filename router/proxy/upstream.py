@@ -25,7 +25,7 @@ from router.proxy.response_head import read_head
 from router.proxy.timers import NEVER, Timed
 
 if TYPE_CHECKING:
-    from router.proxy.relay import Relay
+    from router.proxy.client import Client
     from router.proxy.server import ProxyServer
 
 MAX_RESPONSE_HEAD: Final = 64 * 1024
@@ -77,7 +77,7 @@ class Upstream(Timed):
         self._clock = server.clock
         self.endpoint = endpoint
         self.pool = pool
-        self.relay: Relay | None = None
+        self.relay: Client | None = None
         self.transport: asyncio.Transport | None = None
         self.reused = False
         self.heard = False
@@ -98,7 +98,7 @@ class Upstream(Timed):
 
     # --- the connection's life ----------------------------------------------------------------
 
-    def dial(self, relay: "Relay") -> None:
+    def dial(self, relay: "Client") -> None:
         """Connect, then report to ``relay``."""
         self.relay = relay
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
@@ -160,7 +160,7 @@ class Upstream(Timed):
 
     # --- a request ------------------------------------------------------------------------------
 
-    def send(self, relay: "Relay", buffers: list[bytes]) -> None:
+    def send(self, relay: "Client", buffers: list[bytes]) -> None:
         """Start a request; its response will be reported to ``relay``."""
         assert self.transport is not None
         self.relay = relay

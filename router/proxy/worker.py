@@ -66,7 +66,7 @@ from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
 from router.telemetry.log_filter import filtered
 from router.telemetry.queueing import add_queues
-from router.telemetry.retries import add_retries
+from router.telemetry.retries import add_hedges, add_retries
 from router.telemetry.sessions import add_sessions
 from router.telemetry.totals import Labels, Totals
 
@@ -333,6 +333,7 @@ class Worker:
         add_faults(totals, self._director.fault_states)
         add_fallbacks(totals, self._director.steps)
         add_retries(totals, ((cluster, place.budget) for cluster, _, place in places))
+        add_hedges(totals, ((cluster, place.hedges) for cluster, _, place in places))
         if self._shared is not None:
             self._shared.add_to(totals)
         add_limits(totals, self._director.limiter, self._buckets.forgotten)

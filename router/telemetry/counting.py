@@ -117,7 +117,7 @@ class CountingRecorder:
         place.bytes_in += record.bytes_in
         place.bytes_out += record.bytes_out
         if record.attempts > 1:
-            place.retries += record.attempts - 1
+            place.retries += record.attempts - 1 - record.hedges
         if record.queued:
             place.waits.observe(record.queued)
             place.waited = True

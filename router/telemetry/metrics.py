@@ -114,6 +114,12 @@ CATALOGUE: tuple[Metric, ...] = (
         *("cluster", "reason"),
     ),
     _counter(
+        "hedges_total",
+        "Second attempts beside a slow one, by result: sent, won (of those), or not sent for want "
+        "of budget, of a place or of an endpoint.",
+        *("cluster", "result"),
+    ),
+    _counter(
         "retry_waits_total",
         "Retries that waited first, by kind: random, or named by the endpoint.",
         *("cluster", "kind"),

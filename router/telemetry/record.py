@@ -9,7 +9,8 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     """Filled by a face when an exchange has ended. Durations in seconds; ``-`` for unknown text.
 
     ``first_byte`` is from the request's arrival to the response head, ``ttft`` to the first byte
-    of the response body, both None if it never came. ``chunks`` counts reads relayed. Token
+    of the response body, both None if it never came. ``chunks`` counts reads relayed.
+    ``hedges`` of the ``attempts`` were made beside another. Token
     counts come from the response's ``usage`` and are None where it had none. Made on the data path,
     by position: two dozen keywords cost ten times as much.
     """
@@ -47,6 +48,7 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     """Header values that the log's format asks for."""
     fallback: str | None = None
     """The clusters that the request went through, with why it left them; None for most."""
+    hedges: int = 0
 
 
 class Recorder(Protocol):

@@ -1,9 +1,27 @@
-"""What a worker tells of its clusters' retries."""
+"""What a worker tells of its clusters' retries and hedges."""
 
 from collections.abc import Iterable
 
 from router.core.retry.budget import RetryBudget
+from router.core.retry.hedge import HedgeBudget
 from router.telemetry.totals import Labels, Totals
+
+
+def add_hedges(totals: Totals, budgets: Iterable[tuple[str, HedgeBudget]]) -> None:
+    """Add the counts of these budgets, by cluster; of those that never counted there are none."""
+    counts: dict[Labels, float] = {}
+    for cluster, budget in budgets:
+        results = {
+            "sent": budget.sent,
+            "won": budget.won,
+            "budget": budget.over_budget,
+            "place": budget.full,
+            "endpoint": budget.alone,
+        }
+        if any(results.values()):
+            for result, count in results.items():
+                _add(counts, (cluster, result), count)
+    totals.counters["hedges_total"] = counts
 
 
 def add_retries(totals: Totals, budgets: Iterable[tuple[str, RetryBudget]]) -> None:

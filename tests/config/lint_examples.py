@@ -129,6 +129,8 @@ EXAMPLES = [
      [top("locality: us"), (CHAT, PLACED + "\n    localities: {failover: {eu: us}}")]),
     ("WP044", [chat("session: {type: cookie}"), (SPARE, SPARE + "\n    session: {type: cookie}")], "{type: cookie}",
      [chat("session: {type: cookie}"), (SPARE, SPARE + "\n    session: {type: cookie, name: other}")]),
+    ("WP045", [ONE, first("hedge: 2s")], "2s}", [first("hedge: 2s")]),
+    ("WP046", [first("timeouts: {first_byte: 40s}, hedge: 40s")], "40s}", [first("timeouts: {first_byte: 50s}, hedge: 40s")]),
     ("WP050", [first("limits: [{unit: tokens, rate: 200/min}, 9/s]")], "{unit: tokens, rate: 200/min}, 9",
      [first("limits: [{unit: tokens, rate: 200/min, burst: 2k}, 9/s]")]),
     ("WP050", [first("limits: [{unit: tokens, rate: 200/min}, 9/s]")], "{unit: tokens, rate: 200/min}, 9",

@@ -17,6 +17,7 @@ from router.core.events import (
     AnyEvent,
     EventKind,
     Head,
+    OfAttempt,
     Reset,
     Stage,
     TimedOut,
@@ -25,6 +26,7 @@ from router.core.exchange import Exchange
 from router.core.fallback import Fallback
 from router.core.fault import Abort, Cut, Delay, Fault, Stall
 from router.core.model import AdminState
+from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.states import State
 from router.core.transitions import TRANSITIONS
@@ -48,6 +50,24 @@ FAULTS = [
 ]
 
 
+HEDGES = [
+    None,
+    Hedge(after=1, most=2, budget_percent=100),
+    Hedge(after=1, min_concurrency=1),
+    Hedge(on_per_try_timeout=True),
+]
+RACING = {
+    State.CONNECTING: (EventKind.CONNECTED, EventKind.CONNECT_FAILED, EventKind.TIMED_OUT),
+    State.WAITING_FIRST_BYTE: (EventKind.HEAD, EventKind.RESET, EventKind.TIMED_OUT),
+}
+STAGES = {
+    State.CONNECTING: [Stage.CONNECT, Stage.HEDGE],
+    State.WAITING_FIRST_BYTE: [Stage.FIRST_BYTE, Stage.HEDGE],
+}
+UNTOLD = (EventKind.CONNECTED, EventKind.CONNECT_FAILED, EventKind.HEAD, EventKind.RESET)
+"""Of an exchange that has several attempts under way, these are told as of one of them."""
+
+
 class Traffic(RuleBasedStateMachine):
     """Requests, faults, operators and reloads, interleaved at will."""
 
@@ -60,12 +80,15 @@ class Traffic(RuleBasedStateMachine):
         attempts=st.integers(0, 3),
         fault=st.sampled_from(FAULTS),
         spares=st.sampled_from([(), (spare("s"),)]),
+        hedge=st.sampled_from(HEDGES),
+        try_=st.sampled_from([0.0, 1.0]),
     )
-    def configure(self, size, balancer, places, pending, on, attempts, fault, spares):  # type: ignore[no-untyped-def]
+    def configure(self, size, balancer, places, pending, on, attempts, fault, spares, hedge, try_):  # type: ignore[no-untyped-def]
         self.options = {
             "balancer": balancer.Spec(),
             "breaker": CircuitBreaker(max_connections=places, max_pending=pending),
-            "retry": RetryPolicy(on=on, attempts=attempts),
+            "retry": RetryPolicy(on=on, attempts=attempts, per_try_timeout=try_),
+            "hedge": hedge,
             "fault": fault,
             "spares": spares,
             "fallbacks": tuple(Fallback(one.name) for one in spares),
@@ -86,10 +109,42 @@ class Traffic(RuleBasedStateMachine):
         if not alive:
             return
         exchange = data.draw(st.sampled_from(alive))
+        if exchange.race is not None and exchange.state in RACING and data.draw(st.booleans()):
+            self.race(exchange, data)
+            return
         kinds = [kind for state, kind in TRANSITIONS if state is exchange.state and kind in EVENTS]
         if exchange.injection is None or not exchange.injection.marks:
             kinds = [kind for kind in kinds if kind is not EventKind.MARK]
-        self.world.feed(exchange, data.draw(EVENTS[data.draw(st.sampled_from(kinds))]))
+        event = data.draw(EVENTS[data.draw(st.sampled_from(kinds))])
+        if exchange.race is not None and exchange.race.rivals and exchange.state in RACING:
+            if event.kind in UNTOLD:
+                return
+            if isinstance(event, TimedOut) and event.stage is not Stage.HEDGE:
+                event = TimedOut(Stage.TOTAL)
+        if isinstance(event, TimedOut) and event.stage is Stage.HEDGE and exchange.race is None:
+            return
+        self.world.feed(exchange, event)
+        self.grant()
+
+    def race(self, exchange: Exchange, data: st.DataObject) -> None:
+        """Something happens to one of the attempts under way, as the driver tells it."""
+        race = exchange.race
+        assert race is not None
+        states = {race.lead: exchange.state} | {n: r.state for n, r in race.rivals.items()}
+        attempt = data.draw(st.sampled_from(sorted(states)))
+        kind = data.draw(st.sampled_from(RACING[states[attempt]]))
+        if kind is EventKind.TIMED_OUT:
+            event: AnyEvent = TimedOut(data.draw(st.sampled_from(STAGES[states[attempt]])))
+        else:
+            event = data.draw(EVENTS[kind])
+        if kind is not EventKind.HEAD or race.rivals:
+            if isinstance(event, TimedOut) and event.stage is Stage.HEDGE:
+                self.world.feed(exchange, event)
+            else:
+                self.world.feed(exchange, OfAttempt(attempt, event))  # type: ignore[arg-type]
+        if kind is EventKind.HEAD and race.lead == attempt and exchange.state in RACING:
+            assert not race.rivals
+            self.world.feed(exchange, event)
         self.grant()
 
     def grant(self) -> None:
@@ -117,6 +172,10 @@ class Traffic(RuleBasedStateMachine):
         fleet, director = self.world.fleet, self.world.director
         alive = [exchange for exchange in self.exchanges if not exchange.over]
         leases = [exchange.lease for exchange in alive if exchange.lease is not None]
+        rivals = [r for exchange in alive if exchange.race for r in exchange.race.rivals.values()]
+        assert all(e.lease is not None for e in alive if e.race is not None and e.race.rivals)
+        leases += [rival.lease for rival in rivals]
+        assert not any(lease.released for lease in leases)
         known = {**fleet.leaving, **fleet.hosts}.values()
         assert sum(host.in_flight for host in known) == len(leases)
         assert all(host.in_flight >= 0 for host in known)
@@ -128,12 +187,15 @@ class Traffic(RuleBasedStateMachine):
         assert sum(places.budget.in_flight for places in lines) == sum(
             exchange.retrying for exchange in alive
         )
+        assert sum(p.hedges.in_flight for p in lines) == sum(rival.hedged for rival in rivals)
         assert set(director.active.values()) == set(alive)
+        began = [e for e in alive if e.state is State.STREAMING and e.race is not None]
+        assert not any(exchange.race.rivals for exchange in began if exchange.race)
         delayed = sum(exchange.state is State.DELAYED for exchange in alive)
         faults = director.faults("all")
         fault = self.options["fault"]
         assert delayed <= faults.active <= (fault.max_active if fault is not None else 0)
-        assert all(exchange.attempt <= 8 for exchange in self.exchanges)
+        assert all(exchange.attempt <= 10 for exchange in self.exchanges)
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

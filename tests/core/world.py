@@ -16,6 +16,7 @@ from router.core.fault import Fault
 from router.core.fleet import Fleet
 from router.core.host import HostState, SoleWorker
 from router.core.model import Endpoint, EndpointId, LlmRequest
+from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.snapshot import Snapshot
@@ -50,6 +51,7 @@ def snapshot(
     fault: Fault | None = None,
     fallbacks: tuple[Fallback, ...] = (),
     spares: tuple[Cluster, ...] = (),
+    hedge: Hedge | None = None,
     generation: int = 1,
     **cluster_fields: Any,
 ) -> Snapshot:
@@ -67,6 +69,7 @@ def snapshot(
         retry=retry or RetryPolicy(),
         timeouts=timeouts or Timeouts(),
         fault=fault,
+        hedge=hedge,
         fallbacks=fallbacks,
     )
     clusters = {one.name: one for one in (cluster, *spares)}

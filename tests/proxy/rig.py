@@ -17,6 +17,7 @@ from router.core.director import Director
 from router.core.fleet import Fleet
 from router.core.listener import ListenerLimits, ListenerPolicy
 from router.core.model import Endpoint, EndpointId
+from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
 from router.core.session.policy import Session
@@ -233,6 +234,7 @@ class Rig:
         self.processes: list[asyncio.subprocess.Process] = []
         self.timeouts = Timeouts()
         self.retry = RetryPolicy()
+        self.hedge: Hedge | None = None
         self.breaker = CircuitBreaker()
         self.queue = QueuePolicy()
         self.limits = ListenerLimits()
@@ -302,6 +304,7 @@ class Rig:
             destinations=(Destination("c"),),
             timeouts=self.timeouts,
             retry=self.retry,
+            hedge=self.hedge,
             **self.terms,
         )
         others = {

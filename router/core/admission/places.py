@@ -12,6 +12,7 @@ from router.core.admission.drain_rate import DrainRate
 from router.core.admission.fair_queue import FairQueue
 from router.core.host import SharedLoad
 from router.core.retry.budget import RetryBudget
+from router.core.retry.hedge import HedgeBudget
 from router.core.session.counts import SessionCounts
 
 
@@ -34,6 +35,7 @@ class Places:
         "ended",
         "fleet",
         "granted",
+        "hedges",
         "in_flight",
         "limits",
         "name",
@@ -57,6 +59,7 @@ class Places:
         self.granted = 0
         self.queue = FairQueue(limits.max_pending)
         self.budget = RetryBudget()
+        self.hedges = HedgeBudget()
         self.drain = DrainRate()
         self.sessions = SessionCounts()
         self.rejected: Counter[str] = Counter()

@@ -6,6 +6,8 @@ the request be sent again? Does the budget bear it? Then: how long to wait.
 
 from typing import TYPE_CHECKING
 
+from router.core.retry.race import plain_attempts
+
 if TYPE_CHECKING:
     from router.core.exchange import Exchange
 
@@ -27,8 +29,7 @@ def allowed(exchange: "Exchange", lines: bytes, now: float) -> bool:
     if not policy.takes(exchange.request):
         exchange.trace.not_retried("the request lacks the route's retriable_request_headers")
         return False
-    detour = exchange.detour
-    attempt = exchange.attempt - (detour.attempts_before if detour is not None else 0)
+    attempt = plain_attempts(exchange)
     if attempt > policy.attempts:
         budget.exhausted += 1
         exchange.refusal = EXHAUSTED

@@ -2,7 +2,8 @@
 
 from router.core.events import CONNECT_FAILED, AnyEvent, Head
 from router.core.exchange import Exchange
-from router.core.explanation import RetryRules
+from router.core.explanation import HedgeSeen, RetryRules
+from router.core.retry import race
 from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
 from router.core.trace import RecordingTrace
 
@@ -54,4 +55,28 @@ def rules(exchange: Exchange, trace: RecordingTrace) -> RetryRules:
         replayable=exchange.replayable,
         assumed=None if assumed is None else assumed[0],
         refused=trace.refusals[-1] if trace.refusals else None,
+    )
+
+
+def hedge_seen(exchange: Exchange) -> HedgeSeen | None:
+    """The route's hedge; call it while the first attempt is under way."""
+    route = exchange.route
+    if route is None or route.hedge is None:
+        return None
+    policy, other = route.hedge, race.another(exchange)
+    refused = None
+    if other is None:
+        refused = "the request has been to every endpoint that can be used"
+    elif not exchange.replayable:
+        refused = "the body is streamed: it is larger than limits.buffer_body"
+    elif not race.has_place(exchange):
+        refused = "the cluster has no free place"
+    return HedgeSeen(
+        after=policy.after,
+        quantile=policy.quantile,
+        max=policy.most,
+        budget_percent=policy.budget_percent,
+        on_per_try_timeout=policy.on_per_try_timeout,
+        endpoint=None if other is None else other.id,
+        refused=refused,
     )
