@@ -26,7 +26,10 @@ class Terms:
     """What conditions may name: the size classes, and the adapters with their base models."""
 
     def __init__(self, config: Config) -> None:
-        self.sizes = tuple(size_class(name, spec) for name, spec in config.sizes.items())
+        self.bytes_per_token = config.token_estimates.bytes_per_token
+        self.sizes = tuple(
+            size_class(name, spec, self.bytes_per_token) for name, spec in config.sizes.items()
+        )
         self.adapters = adapters(config)
 
 
@@ -71,6 +74,7 @@ def _more(spec: Match, route: str, terms: Terms) -> list[Condition]:
         ranges = SizeClass(
             prompt_tokens=_range(spec.prompt_tokens or TokenLimits()),
             max_tokens=_range(spec.max_tokens or TokenLimits()),
+            bytes_per_token=terms.bytes_per_token,
         )
         found.append(TokensWithin(ranges))
     found += [QueryIs(name, condition(one)) for name, one in spec.query.items()]
@@ -79,8 +83,8 @@ def _more(spec: Match, route: str, terms: Terms) -> list[Condition]:
     return found
 
 
-def size_class(name: str, spec: SizeSpec) -> SizeClass:
-    return SizeClass(name, _range(spec.prompt_tokens), _range(spec.max_tokens))
+def size_class(name: str, spec: SizeSpec, bytes_per_token: float) -> SizeClass:
+    return SizeClass(name, _range(spec.prompt_tokens), _range(spec.max_tokens), bytes_per_token)
 
 
 def _range(spec: TokenLimits) -> TokenRange:

@@ -59,7 +59,8 @@ class SizeSpec(Section, frozen=True, kw_only=True):
     """A class of requests. A request is of the first class whose ranges it fits."""
 
     prompt_tokens: Annotated[
-        TokenLimits, doc("Estimated: a quarter of the body's bytes, rounded up.")
+        TokenLimits,
+        doc("Estimated: the body's bytes by token_estimates.bytes_per_token, rounded up."),
     ] = TokenLimits()
     max_tokens: Annotated[
         TokenLimits,

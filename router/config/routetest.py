@@ -31,7 +31,7 @@ from router.core.exchange import Exchange
 from router.core.fault_explained import after_delay
 from router.core.fleet import Fleet
 from router.core.host import HostState, Lease
-from router.core.model import BYTES_PER_TOKEN, LlmRequest, Priority
+from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
 
 SUFFIX = ".test.yaml"
@@ -205,7 +205,8 @@ def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
                 Lease(host, 0.0)
     tally = _Tally()
     for turn in range(case.times):
-        _send(director, _request(case.request, turn), float(turn), tally)
+        request = _request(case.request, turn, snapshot.estimates.bytes_per_token)
+        _send(director, request, float(turn), tally)
     return CaseResult(
         name=case.name,
         failures=tuple(_failures(case, tally)),
@@ -229,7 +230,7 @@ def _at(fleet: Fleet, address: str) -> list[HostState]:
     return [host for host in fleet.hosts.values() if host.endpoint.address == address]
 
 
-def _request(spec: CaseRequest, turn: int) -> LlmRequest:
+def _request(spec: CaseRequest, turn: int, bytes_per_token: float) -> LlmRequest:
     session = spec.session if spec.session is not None else f"turn {turn}"
     headers = [
         (n.lower().encode(), v.encode("latin-1", "replace")) for n, v in spec.headers.items()
@@ -244,16 +245,16 @@ def _request(spec: CaseRequest, turn: int) -> LlmRequest:
         max_tokens=spec.max_tokens,
         user=spec.user,
         prefix_hash=xxhash.xxh3_64_intdigest(session.encode()),
-        body_bytes=_body_bytes(spec),
+        body_bytes=_body_bytes(spec, bytes_per_token),
         target=spec.path.encode("latin-1", "replace"),
         tenant=spec.tenant,
         priority=Priority[spec.priority.upper()],
     )
 
 
-def _body_bytes(spec: CaseRequest) -> int:
+def _body_bytes(spec: CaseRequest, bytes_per_token: float) -> int:
     if spec.prompt_tokens is not None:
-        return spec.prompt_tokens * BYTES_PER_TOKEN
+        return int(spec.prompt_tokens * bytes_per_token)
     return 1 if spec.method == "POST" else 0
 
 

@@ -209,7 +209,7 @@ def explain(
     routes = _routes(trace, snapshot, exchange.request)
     told = Explanation(
         view=world.view,
-        request=RequestSeen.of(exchange.request),
+        request=RequestSeen.of(exchange.request, snapshot.estimates.bytes_per_token),
         routes=routes,
         not_looked_at=len(snapshot.routes.routes) - len(routes),
         error=None if attempts else end,

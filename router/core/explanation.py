@@ -66,7 +66,7 @@ class RequestSeen(Part, frozen=True, kw_only=True):
     body_bytes: int
 
     @classmethod
-    def of(cls, request: LlmRequest) -> "RequestSeen":
+    def of(cls, request: LlmRequest, bytes_per_token: float) -> "RequestSeen":
         key = request.prefix_hash
         return cls(
             method=request.method,
@@ -77,7 +77,7 @@ class RequestSeen(Part, frozen=True, kw_only=True):
             user=request.user,
             stream=request.stream,
             max_tokens=request.max_tokens,
-            prompt_tokens=request.prompt_tokens,
+            prompt_tokens=request.estimated_prompt(bytes_per_token),
             tenant=request.tenant,
             priority=request.priority.name.lower(),
             prefix_hash=None if key is None else f"{key:016x}",

@@ -13,7 +13,7 @@ import msgspec
 import xxhash
 
 from router.core.clock import Rng
-from router.core.model import LlmRequest, Priority
+from router.core.model import BYTES_PER_TOKEN, LlmRequest, Priority
 
 StringKind = Literal["exact", "prefix", "suffix", "contains", "regex", "range", "present"]
 
@@ -136,14 +136,27 @@ class TokenRange(msgspec.Struct, frozen=True):
 
 
 class SizeClass(msgspec.Struct, frozen=True):
-    """A class of requests by their estimated prompt and by what they may generate."""
+    """A class of requests by their estimated prompt and by what they may generate.
+
+    The estimate does not learn, as that of rate limits does: a route must not drift.
+    """
 
     name: str = ""
     prompt_tokens: TokenRange = TokenRange()
     max_tokens: TokenRange = TokenRange()
+    bytes_per_token: float = BYTES_PER_TOKEN
 
     def takes(self, request: LlmRequest) -> bool:
-        return request.prompt_tokens in self.prompt_tokens and request.max_tokens in self.max_tokens
+        return (
+            request.max_tokens in self.max_tokens
+            and request.estimated_prompt(self.bytes_per_token) in self.prompt_tokens
+        )
+
+    def has(self, request: LlmRequest) -> str:
+        """What the request has of both."""
+        asked = request.max_tokens
+        limit = "no max_tokens" if asked is None else f"max_tokens {asked}"
+        return f"about {request.estimated_prompt(self.bytes_per_token)} of prompt, {limit}"
 
 
 def size_of(request: LlmRequest, classes: tuple[SizeClass, ...]) -> str | None:
@@ -166,7 +179,8 @@ class SizeIs(msgspec.Struct, frozen=True):
 
     def words(self, request: LlmRequest) -> str:
         has = size_of(request, self.classes) or "none of them"
-        return f"size: wants {' or '.join(self.names)}, is {has} ({_tokens(request)})"
+        tokens = self.classes[0].has(request)
+        return f"size: wants {' or '.join(self.names)}, is {has} ({tokens})"
 
 
 class TokensWithin(msgspec.Struct, frozen=True):
@@ -180,12 +194,7 @@ class TokensWithin(msgspec.Struct, frozen=True):
 
     def words(self, request: LlmRequest) -> str:
         wants = f"prompt {self.ranges.prompt_tokens} and max_tokens {self.ranges.max_tokens}"
-        return f"tokens: wants {wants}, has {_tokens(request)}"
-
-
-def _tokens(request: LlmRequest) -> str:
-    limit = "no max_tokens" if request.max_tokens is None else f"max_tokens {request.max_tokens}"
-    return f"about {request.prompt_tokens} of prompt, {limit}"
+        return f"tokens: wants {wants}, has {self.ranges.has(request)}"
 
 
 class TenantIs(msgspec.Struct, frozen=True):

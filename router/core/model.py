@@ -1,6 +1,7 @@
 """The nouns that every part of the core shares: endpoints and requests. All frozen."""
 
 import enum
+import math
 from collections.abc import Mapping
 from typing import Literal, NewType
 
@@ -105,7 +106,11 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def prompt_tokens(self) -> int:
         """An estimate: a token for every ``BYTES_PER_TOKEN`` bytes of the body, rounded up."""
-        return -(-self.body_bytes // BYTES_PER_TOKEN)
+        return self.estimated_prompt(BYTES_PER_TOKEN)
+
+    def estimated_prompt(self, bytes_per_token: float) -> int:
+        """As ``prompt_tokens``, at so many bytes a token."""
+        return math.ceil(self.body_bytes / bytes_per_token)
 
     @property
     def query(self) -> str:

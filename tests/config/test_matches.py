@@ -60,6 +60,16 @@ def test_written_conditions(fields: dict[str, object], route: str | None) -> Non
     assert ask(**fields) == route
 
 
+def test_sizes_follow_the_bytes_that_a_token_is_taken_to_have() -> None:
+    text = TEXT.replace("version: 1", "version: 1\ntoken_estimates: {bytes_per_token: 2}")
+    table = build(loads(text, "t.yaml", {}), 1).routes
+    asked = LlmRequest(
+        id="r", method="POST", path="/x", model="llama", max_tokens=9, body_bytes=2001
+    )
+    route = table.match(asked, random.Random(1))
+    assert route is not None and route.name == "rest"  # 1001 tokens: not small
+
+
 def test_adapters_are_listed_as_models() -> None:
     assert build(loads(TEXT, "t.yaml", {}), 1).models() == ("llama", "sql", "poet")
 

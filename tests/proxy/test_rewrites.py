@@ -230,6 +230,17 @@ async def test_a_redirect_leaves_the_connection_usable_and_is_recorded(rig: Acti
     assert rig.engines[0].connections == 0
 
 
+async def test_a_redirect_does_not_wait_for_a_body_too_large_to_keep(rig: ActionRig) -> None:
+    rig.answer = Redirect(status=307, path="/new")
+    rig.limits = type(rig.limits)(buffer_body=1024)
+    await rig.start(rig.noting())
+    client = await rig.client()
+    request = chat(json.dumps({"model": "m", "prompt": "x" * 20_000}).encode())
+    await client.send(request[:6000])
+    status, headers, _ = await client.response()
+    assert (status, headers["connection"]) == (307, "close")
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_a_fixed_answer(rig: ActionRig, method: str) -> None:
     rig.match = Matcher()
