@@ -121,8 +121,9 @@ async def test_an_engine_that_says_when_to_come_again_is_full_not_broken(tmp_pat
         text = watched(a.address, b.address, outlier=policy, workers=1)
         async with serving(tmp_path, text) as router:
             answers = [await ask(router) for _ in range(12)]
-            assert answers.count(503) == 6
-            await until(lambda: pushed_back(router, a.address, 6))
+            refused = answers.count(503)
+            assert 1 <= refused < 6  # not its half: it is spared until the time it says
+            await until(lambda: pushed_back(router, a.address, refused))
             seen = (await router.endpoints())[a.address]["outlier"]
             assert not seen["ejected"]
             assert set(seen["in_a_row"].values()) == {0}

@@ -12,6 +12,8 @@ from router.proxy.timers import NEVER, SLOTS, TICK, Timed, Wheel
 from router.proxy.usage import usage
 from router.telemetry.version import COMPILED
 
+_INTERPRETED = pytest.mark.skipif(COMPILED, reason="a compiled class has no interpreted subclass")
+
 
 class Alarm(Timed):
     def __init__(self) -> None:
@@ -42,11 +44,10 @@ class Clockwork:
 
 @pytest.fixture
 async def works() -> Clockwork:
-    if COMPILED:
-        pytest.skip("a compiled class has no interpreted subclass")
     return Clockwork()
 
 
+@_INTERPRETED
 @pytest.mark.parametrize("timeout", [0.001, TICK, 0.1, 1.0, SLOTS * TICK, 60.0])
 async def test_deadline(works: Clockwork, timeout: float) -> None:
     alarm = Alarm()
@@ -61,6 +62,7 @@ async def test_deadline(works: Clockwork, timeout: float) -> None:
     works.wheel.stop()
 
 
+@_INTERPRETED
 async def test_deadline_moved_on_costs_no_entries(works: Clockwork) -> None:
     alarm = Alarm()
     works.wheel.set(alarm, works.now + 1)
@@ -72,6 +74,7 @@ async def test_deadline_moved_on_costs_no_entries(works: Clockwork) -> None:
     works.wheel.stop()
 
 
+@_INTERPRETED
 async def test_deadline_moved_up(works: Clockwork) -> None:
     alarm = Alarm()
     works.wheel.set(alarm, works.now + 10)
@@ -83,6 +86,7 @@ async def test_deadline_moved_up(works: Clockwork) -> None:
     works.wheel.stop()
 
 
+@_INTERPRETED
 async def test_deadline_taken_back(works: Clockwork) -> None:
     alarm = Alarm()
     works.wheel.set(alarm, works.now + 0.1)
@@ -96,6 +100,7 @@ async def test_deadline_taken_back(works: Clockwork) -> None:
     works.wheel.stop()
 
 
+@_INTERPRETED
 async def test_wheel_rests_when_it_is_empty() -> None:
     ticks = 0
 
@@ -116,6 +121,7 @@ async def test_wheel_rests_when_it_is_empty() -> None:
     assert ticks == seen
 
 
+@_INTERPRETED
 async def test_alarm_that_fails_does_not_stop_the_others(works: Clockwork) -> None:
     class Faulty(Alarm):
         def expired(self, now: float) -> None:
@@ -134,6 +140,7 @@ async def test_alarm_that_fails_does_not_stop_the_others(works: Clockwork) -> No
     works.wheel.stop()
 
 
+@_INTERPRETED
 async def test_late_tick_misses_nothing(works: Clockwork) -> None:
     """The loop was blocked for longer than a turn of the wheel."""
     rng = random.Random(5)
