@@ -241,10 +241,10 @@ class SharedLimits:
         """Deliver the charges that are left, if that can be done soon, and hang up."""
         self._closing = True
         self._wanted.set()
-        try:
-            await asyncio.wait_for(self._task, CLOSING)
-        except TimeoutError:
-            pass
+        if not self.up:
+            self._task.cancel()
+        await asyncio.wait([self._task], timeout=CLOSING)
+        self._task.cancel()
         self.lost += len(self._queue)
         await self._hang_up()
 
