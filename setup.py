@@ -9,6 +9,9 @@ import os
 from setuptools import setup
 
 COMPILED = [
+    "router/control/shared_buckets.py",
+    "router/core/admission/limiter.py",
+    "router/core/admission/reservation.py",
     "router/core/director.py",
     "router/core/exchange.py",
     "router/core/fleet.py",

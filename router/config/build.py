@@ -15,7 +15,7 @@ from router.config.routes import DestinationSpec, RouteSpec
 from router.config.schema import Admin, Config, Limits
 from router.config.session import session
 from router.config.units import Address
-from router.core.admission.limiter import SharedStore
+from router.core.admission.shared_store import SharedStore
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.cluster import ActiveHealth, Cluster, Scrape, UpstreamTls
 from router.core.health.strain import BackPressure

@@ -11,8 +11,8 @@ from router.config.findings import Path, Problem
 from router.config.section import Count, Section, Text, doc
 from router.config.units import Address, Amount, Duration, Interval, Rate, Secret
 from router.core.admission.estimates import TokenEstimates
-from router.core.admission.limiter import OnFailure, SharedStore
 from router.core.admission.rate_limit import Descriptor, RateLimit, Scope, Unit
+from router.core.admission.shared_store import OnFailure, SharedStore
 from router.core.admission.token_bucket import BucketSpec
 from router.core.model import BYTES_PER_TOKEN
 

@@ -7,8 +7,8 @@ import msgspec
 from router.core.access.claims import Issuer
 from router.core.access.tenants import Access
 from router.core.admission.estimates import TokenEstimates
-from router.core.admission.limiter import SharedStore
 from router.core.admission.rate_limit import RateLimit
+from router.core.admission.shared_store import SharedStore
 from router.core.cluster import Cluster
 from router.core.cors import Cors
 from router.core.listener import ListenerLimits, ListenerPolicy

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RelayMeter:
-    """Implements ``core.admission.limiter.Meter``.
+    """Implements ``core.admission.meter.Meter``.
 
     Args:
         relays: exchanges under way by serial.

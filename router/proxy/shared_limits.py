@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from router.config.limits import RedisSpec
-from router.core.admission.reservation import Ticket
+from router.core.admission.claims import Ticket
 from router.core.admission.token_bucket import Draw, Verdict
 from router.core.events import Verdicts
 from router.core.states import State
@@ -49,7 +49,7 @@ class _Step(msgspec.Struct, gc=False):
 
 
 class SharedLimits:
-    """Implements ``core.admission.limiter.Shared``.
+    """Implements ``core.admission.shared_store.Shared``.
 
     Args:
         spec: where Redis is, and how long to wait for it; may be replaced at any time.

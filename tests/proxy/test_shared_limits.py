@@ -12,9 +12,9 @@ import pytest
 
 from router.config.limits import RedisSpec
 from router.config.units import Address, Interval
-from router.core.admission.limiter import OnFailure
+from router.core.admission.claims import Ticket
 from router.core.admission.rate_limit import RateLimit, Unit
-from router.core.admission.reservation import Ticket
+from router.core.admission.shared_store import OnFailure
 from router.core.admission.token_bucket import BucketSpec, Draw, LocalBuckets
 from router.core.routing import RouteTable
 from router.proxy.shared_limits import SharedLimits, _Step, _verdicts, follow

@@ -7,14 +7,15 @@ no answer comes in time, ``on_failure`` says what holds instead. A refusal gives
 machine's buckets gave.
 """
 
-from typing import TYPE_CHECKING, Literal, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from router.core import errors
+from router.core.admission.claims import Claim, Ledger, Wanted
 from router.core.admission.estimates import Consumption, Estimator
+from router.core.admission.meter import Meter, NoMeter
 from router.core.admission.rate_limit import RateLimit, Standing, refusal
-from router.core.admission.reservation import Claim, Ledger, Reservation, Ticket, Wanted
+from router.core.admission.reservation import Reservation
+from router.core.admission.shared_store import Shared, SharedStore
 from router.core.admission.token_bucket import (
     BucketSpec,
     BucketStore,
@@ -30,52 +31,8 @@ if TYPE_CHECKING:
     from router.core.exchange import Exchange
     from router.core.snapshot import Snapshot
 
-OnFailure = Literal["local_share", "allow", "deny"]
-
-
 DEBIT_INTERVAL = 1.0
 """Seconds between two looks at how long running answers have become."""
-
-
-class SharedStore(msgspec.Struct, frozen=True, kw_only=True):
-    """How to live with the store that all routers share.
-
-    Attributes:
-        timeout: seconds that a request waits for its answer.
-        on_failure: what a request gets that has none: its part of the limit from a bucket of this
-            machine, everything, or a refusal.
-        machines: routers that share the limits; a part is one of so many.
-    """
-
-    timeout: float = 0.05
-    on_failure: OnFailure = "local_share"
-    machines: int = 1
-
-
-class Shared(Ledger, Protocol):
-    """The store that all routers share, as the core sees it. Nothing here waits."""
-
-    def ask(self, serial: int, draws: tuple[Draw, ...]) -> Ticket | None:
-        """Put a question; the driver feeds the exchange of this number ``Verdicts`` later.
-
-        None: the store is known to be gone, so there is nothing to wait for.
-        """
-        ...
-
-
-class Meter(Protocol):
-    """What the driver has seen of a response so far."""
-
-    def consumed(self, serial: int, *, usage: bool) -> Consumption:
-        """Of the exchange of this number; ``usage``: look for the engine's own count, too."""
-        ...
-
-
-class NoMeter:
-    """The meter of a face that relays nothing."""
-
-    def consumed(self, serial: int, *, usage: bool) -> Consumption:
-        return Consumption()
 
 
 NAMES = 4096
