@@ -99,8 +99,9 @@ def _as_running(fresh: Config, running: Config) -> Config:
     return msgspec.structs.replace(fresh, **kept)
 
 
-def _places(config: Config) -> list[tuple[str, str]]:
-    return [(listener.name, listener.address) for listener in config.listeners]
+def _places(config: Config) -> list[tuple[str, str, bool]]:
+    """What a worker opens once: by name, address, and whether it speaks TLS."""
+    return [(one.name, one.address, one.tls is not None) for one in config.listeners]
 
 
 def checked(config: Config, generation: int) -> Snapshot:

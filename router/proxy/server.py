@@ -23,7 +23,6 @@ from router.proxy.door import Door, Visit, open_door
 from router.proxy.downstream import Downstream
 from router.proxy.engine_tls import EngineTls
 from router.proxy.explainer import Explainer
-from router.proxy.handshake import Handshake
 from router.proxy.headers import RequestHead
 from router.proxy.journal import Journal
 from router.proxy.log_fields import LogFields
@@ -32,6 +31,7 @@ from router.proxy.paths import Body
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay
 from router.proxy.timers import Wheel
+from router.proxy.tls_accept import TlsListener
 from router.proxy.tracing import Tracing
 from router.telemetry.record import Recorder
 
@@ -79,14 +79,14 @@ class ProxyServer:
         self.tracing: Tracing | None = None
         self.log_fields: LogFields | None = None
         self.connections: set[Downstream] = set()
-        self.handshakes: set[Handshake] = set()
+        self.handshakes: set[asyncio.Task[None]] = set()
         self.contexts: Mapping[str, EngineTls] = {}
         self.relays: dict[int, Relay] = {}
         director.limiter.meter = RelayMeter(self.relays)
         self.journal = Journal(self, recorder)
         self.wheel = Wheel(clock, self._tick)
         self._pools: dict[EndpointId, Pool] = {}
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[asyncio.Server | TlsListener] = []
         self._granting = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -122,9 +122,11 @@ class ProxyServer:
         """
         door = door if door is not None else open_door()
 
+        if door.context is not None:
+            self._listeners.append(TlsListener(self, sock, door, BACKLOG))
+            return
+
         def accept() -> asyncio.Protocol:
-            if door.context is not None:
-                return Handshake(self, door)
             return cast("asyncio.Protocol", Downstream(self, Visit(door)))
 
         loop = asyncio.get_running_loop()
@@ -143,7 +145,7 @@ class ProxyServer:
             if connection.idle:
                 connection.close()
         for handshake in list(self.handshakes):
-            handshake.abort()
+            handshake.cancel()
 
     async def drained(self, timeout: float) -> bool:
         """Wait until no connection is left; False if some still are after ``timeout`` seconds."""
@@ -160,7 +162,7 @@ class ProxyServer:
         for connection in list(self.connections):
             connection.close()
         for handshake in list(self.handshakes):
-            handshake.abort()
+            handshake.cancel()
 
     async def close(self) -> None:
         """Release everything; for the end of the process and for tests."""
@@ -168,7 +170,7 @@ class ProxyServer:
         for connection in list(self.connections):
             connection.abort()
         for handshake in list(self.handshakes):
-            handshake.abort()
+            handshake.cancel()
         for pool in self._pools.values():
             pool.clear()
         self.wheel.stop()
