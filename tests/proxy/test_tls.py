@@ -250,6 +250,7 @@ async def test_a_stalled_reader_pauses_its_engine(rig: Rig) -> None:
         while sent < size:
             await connection.send(piece)
             sent += len(piece)
+        await connection.gone()
 
     rig.limits = ListenerLimits(write_high=64 << 10)
     rig.timeouts = Timeouts(idle=60)
