@@ -8,10 +8,11 @@ from router.config.schema import Config
 
 
 def admin_in_the_open(config: Config) -> Iterator[Problem]:
-    if config.admin is not None and not loopback(config.admin.address):
+    admin = config.admin
+    if admin is not None and admin.tls is None and not loopback(admin.address):
         yield Problem(
             ("admin", "address"),
-            f"the admin API on {config.admin.address} can be reached from elsewhere, and its "
+            f"the admin API on {admin.address} can be reached from elsewhere, and its "
             "token is sent in the clear",
         )
 

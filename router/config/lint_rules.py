@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from router.config import lint_access as access
 from router.config import lint_actions as actions
 from router.config import lint_clusters as clusters
 from router.config import lint_detours as detours
@@ -146,5 +147,23 @@ RULES: tuple[Rule, ...] = (
          "Put the narrower size in front, or remove it.", actions.size_never_reached),
     Rule("WP081", "warning", "fallback to where the request comes from",
          "Name another cluster, another subset or another model.", detours.fallback_to_the_same),
+    Rule("WP070", "warning", "keys in the clear",
+         "Give the listener tls, or bind it where only a proxy with TLS reaches it.",
+         access.keys_in_the_clear),
+    Rule("WP071", "warning", "open listener beside tenants",
+         "Ask for keys there, say who may connect (allow), or bind it to loopback.",
+         access.open_beside_tenants),
+    Rule("WP072", "warning", "tenant that nobody can be",
+         "Give it a key or a certificate, or remove it.", access.tenant_without_a_credential),
+    Rule("WP073", "warning", "short key",
+         "Make keys by chance: openssl rand -hex 32.", access.short_key),
+    Rule("WP074", "warning", "engines that are not verified",
+         "Name their authority (tls.ca), and a server_name where the host is none.",
+         access.engines_not_verified),
+    Rule("WP075", "info", "credential of engines in the clear",
+         "Give the cluster tls, or keep the network between to yourself.",
+         access.credential_in_the_clear),
+    Rule("WP076", "warning", "token issuer's keys in the clear",
+         "Fetch them with https, or from a file.", access.key_set_in_the_clear),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

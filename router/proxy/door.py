@@ -5,10 +5,12 @@ rules hold for the next request of a kept connection too. The credential is take
 here; whose it is, the core says.
 """
 
+import asyncio
 import ssl
 import time
 from collections.abc import Callable
 
+from router.core.access.certificates import names
 from router.core.access.tenants import ANONYMOUS, Access, Identity, missing
 from router.core.listener import ListenerPolicy
 from router.proxy.credentials import credential_of, over_tls, without_credentials
@@ -83,11 +85,11 @@ class Door:
         """Whether a connection from this address may stay."""
         return self.addresses is None or self.addresses.admits(peer)
 
-    def identify(self, head: RequestHead, names: tuple[str, ...]) -> Identity:
+    def identify(self, head: RequestHead, shown: tuple[str, ...]) -> Identity:
         """Who sent this request.
 
         Args:
-            names: of the client's certificate.
+            shown: the names in the client's certificate.
 
         Raises:
             Unauthorized: nobody that is known, and somebody is asked for.
@@ -99,7 +101,7 @@ class Door:
         if credential is not None:
             known = access.known(credential, self._wall())
             return known if known is not None else access.identify(credential, self._verify)
-        if names and (known := self._by_certificate(names, access)) is not None:
+        if shown and (known := self._by_certificate(shown, access)) is not None:
             return known
         return missing(self._mode)
 
@@ -107,12 +109,12 @@ class Door:
         assert self._tokens is not None, "tokens are credentials only where they can be read"
         return self._tokens.identify(token)
 
-    def _by_certificate(self, names: tuple[str, ...], access: Access) -> Identity | None:
-        if names not in self._certificates:
+    def _by_certificate(self, shown: tuple[str, ...], access: Access) -> Identity | None:
+        if shown not in self._certificates:
             if len(self._certificates) >= MAX_REMEMBERED:
                 self._certificates.clear()
-            self._certificates[names] = access.by_certificate(names)
-        return self._certificates[names]
+            self._certificates[shown] = access.by_certificate(shown)
+        return self._certificates[shown]
 
     def client(self, peer: str, head: RequestHead) -> str:
         """The address that the request comes from."""
@@ -157,11 +159,17 @@ class Visit:
 
     __slots__ = ("client", "door", "identity", "names")
 
-    def __init__(self, door: Door, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, door: Door) -> None:
         self.door = door
-        self.names = names
+        self.names: tuple[str, ...] = ()
         self.client = "-"
         self.identity = ANONYMOUS
+
+    def begin(self, peer: str, transport: asyncio.BaseTransport) -> None:
+        """The connection is there, its handshake over."""
+        self.client = peer
+        if self.door.context is not None and (shown := transport.get_extra_info("peercert")):
+            self.names = names(shown)
 
     def enter(self, head: RequestHead, peer: str) -> None:
         """Look at a request's head.

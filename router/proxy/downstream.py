@@ -114,7 +114,7 @@ class Downstream(Timed):
             if peername:
                 self.peer = peername[0]
                 self.peer_bytes = self.peer.encode("ascii", "replace")
-                self.visit.client = self.peer
+                self.visit.begin(self.peer, transport)
         server = self._server
         transport.set_write_buffer_limits(high=server.limits.write_high)
         server.opened(self)

@@ -12,7 +12,6 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from router.core.access.certificates import names
 from router.proxy.door import Door, Visit
 from router.proxy.downstream import Downstream
 
@@ -26,17 +25,6 @@ BATCH = 64
 """Connections accepted at one time, before others have their turn."""
 EXHAUSTED = 1.0
 """Seconds without accepting after there were no descriptors left."""
-
-
-class TlsDownstream(Downstream):
-    """A client's connection after its handshake."""
-
-    __slots__ = ()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if certificate := transport.get_extra_info("peercert"):
-            self.visit.names = names(certificate)
-        super().connection_made(transport)
 
 
 class TlsListener:
@@ -101,4 +89,4 @@ class TlsListener:
             self._server.dropped(self._door.name, "handshake")
 
     def _connection(self) -> asyncio.Protocol:
-        return cast("asyncio.Protocol", TlsDownstream(self._server, Visit(self._door)))
+        return cast("asyncio.Protocol", Downstream(self._server, Visit(self._door)))

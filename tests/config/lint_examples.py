@@ -55,6 +55,8 @@ RANKED = '["10.0.0.1:8000", {address: "10.0.0.2:8000", priority: 1}]'
 PLACED = '[{address: "10.0.0.1:8000", locality: us/a}, {address: "10.0.0.2:8000", locality: us/b}]'
 
 # code, the changes that give it, what stands at its place, changes near by that do not
+TENANT = top("tenants: [{name: t, keys: {sha256: " + "0" * 64 + "}}]")
+
 EXAMPLES = [
     ("WP001", [match("model: b")], "{name: second", [match("model: c")]),
     ("WP001", [match('model: "*"')], "{name: second", [match('model: "c*"')]),
@@ -156,4 +158,17 @@ EXAMPLES = [
     ("WP001", [match("query: {v: '1'}"), match("query: {v: '1'}, model: b", SECOND)], "{name: second",
      [match("fraction: 50%"), match("fraction: 50%", SECOND)]),
     ("WP081", [first("fallbacks: [spare, chat]")], "chat]}", [first("fallbacks: [spare, {cluster: chat, model: b}]")]),
+    ("WP070", [TENANT, PUBLIC], '"0.0.0.0:8080"', [TENANT]),
+    ("WP070", [TENANT, PUBLIC], '"0.0.0.0:8080"', [TENANT, PUBLIC, top("auth: off")]),
+    ("WP071", [TENANT, PUBLIC, top("auth: off")], '"0.0.0.0:8080"', [TENANT, PUBLIC]),
+    ("WP071", [TENANT, PUBLIC, top("auth: off")], '"0.0.0.0:8080"',
+     [TENANT, ('"127.0.0.1:8080"', '"0.0.0.0:8080", allow: 10.0.0.0/8'), top("auth: off")]),
+    ("WP072", [top("tenants: [{name: t}]")], "t}]", [TENANT]),
+    ("WP072", [top("tenants: [{name: t}]")], "t}]",
+     [top("tenants: [{name: t}]\nauth: {jwt: {issuer: i, audiences: a, jwks: 'https://i/k'}}")]),
+    ("WP073", [top("tenants: [{name: t, keys: '${TOKEN}'}]")], "'${TOKEN}'", [TENANT]),
+    ("WP074", [chat("tls: {verify: false}")], "false}", [chat("tls: {server_name: a}")]),
+    ("WP075", [chat("auth: {bearer: '${TOKEN}'}")], "{bearer", [chat("auth: {bearer: '${TOKEN}'}\n    tls: {}")]),
+    ("WP076", [TENANT, top("auth: {jwt: {issuer: i, audiences: a, jwks: 'http://i/k'}}")], "'http:",
+     [TENANT, top("auth: {jwt: {issuer: i, audiences: a, jwks: 'http://127.0.0.1/k'}}")]),
 ]  # fmt: skip
