@@ -145,8 +145,6 @@ RULES: tuple[Rule, ...] = (
          "Remove the fraction, or the route.", actions.fraction_of_all_or_none),
     Rule("WP066", "warning", "size that no request has",
          "Put the narrower size in front, or remove it.", actions.size_never_reached),
-    Rule("WP081", "warning", "fallback to where the request comes from",
-         "Name another cluster, another subset or another model.", detours.fallback_to_the_same),
     Rule("WP070", "warning", "keys in the clear",
          "Give the listener tls, or bind it where only a proxy with TLS reaches it.",
          access.keys_in_the_clear),
@@ -165,5 +163,7 @@ RULES: tuple[Rule, ...] = (
          access.credential_in_the_clear),
     Rule("WP076", "warning", "token issuer's keys in the clear",
          "Fetch them with https, or from a file.", access.key_set_in_the_clear),
+    Rule("WP081", "warning", "fallback to where the request comes from",
+         "Name another cluster, another subset or another model.", detours.fallback_to_the_same),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -101,8 +101,6 @@ FAULTS = [
      f"{{name: b, keys: [{{sha256: {DIGEST}}}]}}]",
      "w.yaml:7:123: this key belongs to tenant 'a' already"),
     ("tenants: [{name: a}, {name: a}]", "w.yaml:7:29: duplicate tenant 'a'"),
-    ("tenants: [{name: a, limits: []}]",
-     "w.yaml:7:21: field 'limits' is not supported by this version"),
     ("auth: required", "w.yaml:7:7: 'required' needs tenants, and none is configured"),
     ("auth: {jwt: {issuer: i, audiences: a, jwks: 'https://i/keys'}}",
      "w.yaml:7:13: tokens need tenants, and none is configured"),
