@@ -255,6 +255,27 @@ def test_a_body_too_large_to_keep_is_not_retried() -> None:
     assert seen.retry is not None and not seen.retry.replayable
 
 
+def test_waits_are_told_by_their_bound_and_the_end_by_its_reason() -> None:
+    retry = "retry: {attempts: 4, on: '5xx', back_off: {base_interval: 1s, max_interval: 3s}}"
+    seen = told(chat_only(extra=retry), seed=3)
+    assert [attempt.wait for attempt in seen.attempts] == [0, 0, 0, 3, 3]
+    assert seen.retry is not None
+    assert seen.retry.refused == "all 4 retries are used up"
+    assert seen.retry.heeds == ("retry-after",)
+
+
+def test_a_hedge_is_told_with_where_it_would_go_or_why_not() -> None:
+    extra = "hedge: {after: 2s, quantile: 95%}"
+    seen = told(chat_only(extra=extra))
+    assert seen.hedge is not None
+    assert (seen.hedge.after, seen.hedge.quantile, seen.hedge.refused) == (2, 0.95, None)
+    assert seen.hedge.endpoint not in (None, seen.attempts[0].endpoint)
+    body = b'{"model": "a", "prompt": "' + b"x" * (1 << 20) + b'"}'
+    seen = told(chat_only(extra=extra), model=None, body=body)
+    assert seen.hedge is not None and "buffer_body" in str(seen.hedge.refused)
+    assert told(chat_only()).hedge is None
+
+
 # --- it is what serving does ------------------------------------------------------------------
 
 
