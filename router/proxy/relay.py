@@ -327,6 +327,7 @@ class Relay(Carried):
         """The exchange is over before a response head was sent."""
         self.closes = closes = not self.downstream.may_keep_alive(self)
         answer = rewrite.own(effect, self.head, self.exchange, close=closes)
+        self.bytes_out = len(answer)
         self.downstream.transport.write(answer)
 
     def refuse(self, error: errors.RouterError) -> None:

@@ -143,6 +143,36 @@ def test_a_case_fails_with_the_difference(
     assert ("FAIL" in shown) is bool(failure)
 
 
+ACTIONS = """\
+version: 1
+aliases: {gpt: m}
+clusters: [{name: chat, endpoints: ["10.0.0.1:8000"]}]
+routes:
+  - {name: old, match: {path: {prefix: /old}}, redirect: {prefix: /v1, status: 308}}
+  - {name: all, to: chat, rewrite: {regex: {pattern: ^/v1, substitution: /v2}, host: inside}}
+"""
+ACTION_CASES = """\
+cases:
+  - {name: a, request: {path: "/old/x?q"}, expect: {route: old, status: 308, location: "http://localhost/v1/x?q"}}
+  - {name: b, request: {model: gpt, path: "/v1/x?q"}, expect: {route: all, sent: {model: m, path: "/v2/x?q", host: inside}}}
+  - {name: c, request: {path: "/old/x?q"}, expect: {location: /v1/x, status: 308}}
+  - {name: d, request: {model: gpt}, expect: {sent: {model: gpt}}}
+"""
+
+
+def test_cases_see_what_routes_change_and_answer(policy: Path) -> None:
+    policy.write_text(ACTIONS)
+    cases(policy, ACTION_CASES)
+    [report] = json.loads(warmpath("test", policy, "-o", "json").output)["policies"]
+    assert [case["failures"] for case in report["cases"]] == [
+        [],
+        [],
+        ["location: expected /v1/x, got http://localhost/v1/x?q x1"],
+        ["sent model: expected gpt, got m x1"],
+    ]
+    assert report["routes_untested"] == []
+
+
 def test_a_refused_request_fails_where_an_endpoint_was_expected(policy: Path) -> None:
     policy.write_text(MINIMAL.replace("to: chat", "match: {model: a}\n    to: chat"))
     cases(policy, "cases: [{name: it, request: {model: b}, expect: {route: all}}]")

@@ -226,6 +226,7 @@ async def test_a_redirect_leaves_the_connection_usable_and_is_recorded(rig: Acti
     record = rig.recorder.records[-1]
     assert (record.route, record.status, record.flag, record.attempts) == ("r", 308, "-", 0)
     assert record.endpoint == record.cluster == "-"
+    assert record.bytes_out > 100
     assert rig.recorder.refusals == []
     assert rig.engines[0].connections == 0
 
