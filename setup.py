@@ -10,7 +10,9 @@ from setuptools import setup
 
 COMPILED = [
     "router/control/shared_buckets.py",
+    "router/core/admission/controller.py",
     "router/core/admission/limiter.py",
+    "router/core/admission/places.py",
     "router/core/admission/reservation.py",
     "router/core/director.py",
     "router/core/exchange.py",
@@ -19,6 +21,7 @@ COMPILED = [
     "router/core/host.py",
     "router/core/hostset.py",
     "router/core/retry/budget.py",
+    "router/core/traffic.py",
     "router/core/transitions.py",
     "router/proxy/accounting.py",
     "router/proxy/carried.py",
@@ -39,6 +42,7 @@ COMPILED = [
     "router/proxy/server.py",
     "router/proxy/timers.py",
     "router/proxy/upstream.py",
+    "router/proxy/waiting.py",
     "router/telemetry/counting.py",
 ]
 

@@ -15,6 +15,7 @@ from router.config import lint_detours as detours
 from router.config import lint_limits as limits
 from router.config import lint_places as places
 from router.config import lint_process as process
+from router.config import lint_queue as queue
 from router.config import lint_retry as retry
 from router.config import lint_routes as routes
 from router.config.findings import Problem
@@ -165,5 +166,10 @@ RULES: tuple[Rule, ...] = (
          "Fetch them with https, or from a file.", access.key_set_in_the_clear),
     Rule("WP081", "warning", "fallback to where the request comes from",
          "Name another cluster, another subset or another model.", detours.fallback_to_the_same),
+    Rule("WP085", "info", "queue shared by the client's own word",
+         "Put tenant or address in front, or a header that your own proxy sets.",
+         queue.shares_by_the_clients_word),
+    Rule("WP086", "warning", "comments that nobody gets",
+         "Shorten queue.comments, or lengthen timeouts.queue.", queue.comments_that_nobody_gets),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -79,6 +79,7 @@ class Expectation(Section, frozen=True, kw_only=True):
         doc("The router answers so itself, without an engine."),
     ] = None
     location: Annotated[Text | None, doc("Where a redirect leads.")] = None
+    waits: Annotated[bool, doc("Every request of the case has to wait for a place.")] = False
     sent: Sent = Sent()
     shares: Annotated[
         dict[Text, Percent],
@@ -106,6 +107,12 @@ class Case(Section, frozen=True, kw_only=True):
     load: Annotated[
         dict[Text, Annotated[int, msgspec.Meta(ge=0, le=100_000)]],
         doc("Requests in flight before the case begins, by host:port."),
+    ] = msgspec.field(default_factory=dict)
+    waiting: Annotated[
+        dict[Text, Annotated[int, msgspec.Meta(ge=0, le=100_000)]],
+        doc(
+            "Requests like the case's that came before, by tenant; for a load that makes them wait."
+        ),
     ] = msgspec.field(default_factory=dict)
     expect: Expectation
 
@@ -203,10 +210,16 @@ def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
         for host in _at(fleet, address):
             for _ in range(count):
                 Lease(host, 0.0)
+                director.places(host.endpoint.cluster).take()
+    bytes_per_token = snapshot.estimates.bytes_per_token
+    for tenant, count in case.waiting.items():
+        for turn in range(count):
+            before = _request(case.request, turn, bytes_per_token)
+            before = msgspec.structs.replace(before, tenant=tenant)
+            director.begin(before, 0.0).feed(START, 0.0)
     tally = _Tally()
     for turn in range(case.times):
-        request = _request(case.request, turn, snapshot.estimates.bytes_per_token)
-        _send(director, request, float(turn), tally)
+        _send(director, _request(case.request, turn, bytes_per_token), float(turn), tally)
     return CaseResult(
         name=case.name,
         failures=tuple(_failures(case, tally)),
@@ -307,14 +320,14 @@ def _failures(case: Case, tally: _Tally) -> list[str]:
         ("endpoint", expect.endpoint, tally.endpoints),
         ("location", expect.location, tally.locations),
         *((f"sent {name}", getattr(expect.sent, name), n) for name, n in tally.sent.items()),
-        ("status", expect.status, tally.statuses),
+        ("status", 0 if expect.waits else expect.status, tally.statuses),
     ]
     failures = _limited(case, tally)
     for what, wanted, counts in rows:
         if wanted is not None and counts[wanted] != times:
             got = ", ".join(f"{_show(key)} x{count}" for key, count in counts.most_common(4))
             failures.append(f"{what}: expected {_show(wanted)}, got {got or 'none'}")
-    if expect.status is None and tally.statuses:
+    if expect.status is None and not expect.waits and tally.statuses:
         statuses = ", ".join(
             f"{status or 'queued'} x{count}" for status, count in tally.statuses.items()
         )
@@ -339,6 +352,8 @@ def _limited(case: Case, tally: _Tally) -> list[str]:
 
 
 def _show(value: object) -> str:
+    if value == 0:
+        return "queued"
     if isinstance(value, tuple):
         return "{" + ", ".join(f"{name}: {text}" for name, text in value) + "}"
     return str(value)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from router.proxy.downstream import Downstream
     from router.proxy.race import Race
     from router.proxy.server import ProxyServer
+    from router.proxy.waiting import Waiting
 
 
 class Carried(Client):
@@ -29,6 +30,7 @@ class Carried(Client):
         whole: the request has been read to its end.
         reply: the response as it goes to the client; None until its head has been written.
         total_deadline: when the route's total time-out ends the exchange; NEVER if it has none.
+        waiting: the comments that it gets while it is queued; None for most.
         idle: the route's idle time-out while a response flows; NEVER if it has none.
     """
 
@@ -57,6 +59,7 @@ class Carried(Client):
         "reply",
         "total_deadline",
         "upstream",
+        "waiting",
         "whole",
     )
 
@@ -78,6 +81,7 @@ class Carried(Client):
         self.upstream: Upstream | None = None
         self.fault: Hold | None = None
         self.race: Race | None = None
+        self.waiting: Waiting | None = None
         self._pieces: list[bytes] = []
         self._held = 0
         self.bytes_in = 0

@@ -11,7 +11,7 @@ from typing import Final
 from router.core import errors, events
 from router.core.events import Stage
 from router.core.trace import NO_TRACE
-from router.proxy import fault, peek, rewrite
+from router.proxy import fault, peek, rewrite, waiting
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.credentials import with_credential
@@ -127,6 +127,8 @@ class Relay(Carried):
             if effect is not events.STAND_BY:
                 self._drop_upstream()
                 self._arm(effect.stage, effect.timeout, now)
+                if self.waiting is None and self.exchange.ticket is not None:
+                    self.waiting = waiting.begin(self)
                 if self._server.director.displaced:
                     self._server.displace()
         elif kind is events.Reject or kind is events.Answer:
@@ -178,6 +180,9 @@ class Relay(Carried):
             self._stage = _FIRST_BYTE
             self.downstream.await_body(now)
             self.downstream.resume_reading()
+
+    def now(self) -> float:
+        return self._server.clock()
 
     def _first_byte_timeout(self) -> float:
         assert self.exchange is not None and self.exchange.route is not None
@@ -245,7 +250,10 @@ class Relay(Carried):
         exposed = self._server.limits.expose_decision
         told = exposed or exchange.standing is not None or exchange.trace is not NO_TRACE
         extra = decision(exchange, exposed) if told or exchange.cookie is not None else []
-        self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
+        if self.waiting is not None and self.waiting.begun:
+            self.reply = reply = self.waiting.reply(head)
+        else:
+            self.reply = reply = Reply(head, self.head, downstream.may_keep_alive(self), extra)
         self.closes = not reply.keep_alive
         idle = exchange.route.silence_limit
         self.idle = idle or NEVER
@@ -293,8 +301,8 @@ class Relay(Carried):
         self.upstream = None
         if self.fault is not None and self.fault.ended():
             return
-        if self.reply is not None and self.reply.last:
-            self.downstream.transport.write(self.reply.last)
+        if self.reply is not None and (last := self.reply.ending()):
+            self.downstream.transport.write(last)
         self.feed(events.COMPLETE, now)
 
     def upstream_lost(self, upstream: Upstream, protocol: bool) -> None:
@@ -325,6 +333,9 @@ class Relay(Carried):
 
     def _answer(self, effect: events.Reject | events.Answer) -> None:
         """The exchange is over before a response head was sent."""
+        if isinstance(effect, events.Reject) and self.waiting is not None and self.waiting.begun:
+            self.waiting.refuse(effect.error)
+            return
         self.closes = closes = not self.downstream.may_keep_alive(self)
         answer = rewrite.own(effect, self.head, self.exchange, close=closes)
         self.bytes_out = len(answer)
@@ -361,6 +372,8 @@ class Relay(Carried):
         server.relays.pop(exchange.serial, None)
         if self.fault is not None:
             self.fault.cancel()
+        if self.waiting is not None:
+            self.waiting.stop()
         if self._held:
             self._let_go()
         server.journal.add(self, exchange, now)

@@ -89,6 +89,10 @@ class Reply:
             return b"".join(self._decoder.feed(data))
         return chunk(data)
 
+    def ending(self) -> bytes:
+        """What to write when the response is complete."""
+        return self.last
+
     def broken_off(
         self, error: errors.RouterError, upstream: "Upstream | None", tail: deque[bytes]
     ) -> bytes:

@@ -160,4 +160,11 @@ FAULTS = [
     ("to: chat", "to: chat\n    headers: {request: {add: {x-a: '%START_TIME%'}}}", "w.yaml:8:36: %START_TIME% is not known: REQ, DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT, ROUTE_NAME, UPSTREAM_CLUSTER, UPSTREAM_HOST, MODEL, TENANT, PRIORITY are"),
     ("to: chat", "to: chat\n    cors: {allow_origins: [{present: true}]}", "w.yaml:8:28: an origin is compared as a text"),
     ("version: 1", "version: 1\naliases: {a: b, b: c}", "w.yaml:2:14: 'b' is an alias itself, not a model"),
+    # the queue and the breakers; the cluster's endpoints stand on one line
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    circuit_breaker: {per_endpoint: {}}", "w.yaml:5:37: no limit: give max_connections, max_requests or both"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    circuit_breaker: {high: {max_pending: -1}}", "w.yaml:5:43: expected a whole number >= 0, got -1"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    queue: {max_per_tenant: 2000}", "w.yaml:5:29: 2000 of one tenant cannot wait where 1024 may wait in all"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    queue: {fair_by: [], weights: {a: 2}}", "w.yaml:5:35: fair_by is empty: there are no shares"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    queue: {comments: 10ms}", "w.yaml:5:23: must be at least 500ms, not 10ms"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    queue: {refuse_with: 404}", "w.yaml:5:26: expected one of 503, 429, got 404"),
 ]  # fmt: skip

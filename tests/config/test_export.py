@@ -105,7 +105,7 @@ BEYOND += (
     "compared as a text",
     "an alias itself",
 )
-BEYOND += ("no fault", "could stall")
+BEYOND += ("no fault", "could stall", "no limit:", "of one tenant", "no shares", "at least 500ms")
 BEYOND += (
     "at least 50ms",
     "burst goes",
