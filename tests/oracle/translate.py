@@ -14,6 +14,7 @@ LB = {
     "MAGLEV": "maglev",
 }
 LOCAL_LIMIT = "envoy.filters.http.local_ratelimit"
+FAULT = "envoy.filters.http.fault"
 MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"}
 MATCH_KEYS |= {"query_parameters", "runtime_fraction"}
 ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
@@ -144,9 +145,10 @@ def _limited(
     plain = {key: value for key, value in route.items() if key != "typed_per_filter_config"}
     filters = dict(route.get("typed_per_filter_config", {}))
     limit = filters.pop(LOCAL_LIMIT, None)
+    fault = _fault(filters.pop(FAULT, {}))
     if filters:
         raise NotOurs(", ".join(filters))
-    ours = {"name": name, **_route(plain, clusters)}
+    ours = {"name": name, **_route(plain, clusters), **fault}
     if limit is None:
         return ours
     enforce = limit["filter_enforced"]["default_value"]["numerator"] != 0
@@ -160,6 +162,19 @@ def _limited(
         limits.append(descriptor["token_bucket"] | {"per": per})
     limits.append(limit["token_bucket"])
     return ours | {"limits": [one | {"enforce": enforce} for one in limits]}
+
+
+def _fault(config: dict[str, Any]) -> dict[str, Any]:
+    ours: dict[str, Any] = {}
+    if "abort" in config:
+        abort = config["abort"]
+        percent = abort["percentage"]["numerator"]
+        ours["abort"] = {"status": abort["http_status"], "percent": f"{percent}%"}
+    if "delay" in config:
+        delay = config["delay"]
+        percent = delay["percentage"]["numerator"]
+        ours["delay"] = {"duration": delay["fixed_delay"], "percent": f"{percent}%"}
+    return {"fault": ours} if ours else {}
 
 
 def _hashed(policies: list[dict[str, Any]], name: str, clusters: dict[str, dict[str, Any]]) -> str:
