@@ -19,6 +19,13 @@ from engine.emulator.text import decode, render_chat, token_count
 
 MAX_CHOICES: Final = 128
 
+NOT_EMULATED: Final = (
+    *("logprobs", "top_logprobs", "prompt_logprobs", "stop", "stop_sequences", "stop_token_ids"),
+    *("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice"),
+)
+"""These would change the answer's form or its end."""
+_WITHOUT_EFFECT: Final = ([], "", {"type": "text"}, {"format": {"type": "text"}})
+
 
 class ApiError(Exception):
     """An error answer in OpenAI's form."""
@@ -156,6 +163,21 @@ def conversation(messages: object, tools: object = None, param: str = "messages"
         raise ApiError(400, f"{param}: content: {error}", param=param) from None
 
 
+def refuse_not_emulated(document: dict[str, Any]) -> None:
+    """An error that names the first field that is given and would have to change the answer."""
+    for name in NOT_EMULATED:
+        value = document.get(name)
+        # Identity, because 0 is a number of logprobs: those of the chosen tokens.
+        if value is not None and value is not False and value not in _WITHOUT_EFFECT:
+            raise ApiError(400, f"{name} is not emulated", param=name)
+    if document.get("tools") and document.get("tool_choice") != "none":
+        raise ApiError(
+            400,
+            "Tool calls are not supported; leave out `tools` or set tool_choice to none.",
+            param="tools",
+        )
+
+
 class InputReader:
     """Reads generation requests of every API for one configuration."""
 
@@ -171,6 +193,7 @@ class InputReader:
     def read(self, path: str, document: dict[str, Any]) -> Work:
         """What a request to `path` asks for; an unknown model comes before all other complaints."""
         model_of(document, self._config)
+        refuse_not_emulated(document)
         return self.readers[path](document)
 
     def chat(self, document: dict[str, Any]) -> Work:

@@ -1,0 +1,51 @@
+"""What the emulator cannot emulate is refused by name, as the real engine does or would."""
+
+from typing import Any
+
+import pytest
+
+from engine.emulator.config import EmulatorConfig
+from engine.emulator.inputs import ApiError, InputReader
+
+CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/chat/completions", CHAT | {"logprobs": True}, "logprobs"),
+        ("/v1/chat/completions", CHAT | {"stop": "\n"}, "stop"),
+        ("/v1/chat/completions", CHAT | {"stop": ["a", "b"]}, "stop"),
+        ("/v1/chat/completions", CHAT | {"tools": [TOOL]}, "tools"),
+        (
+            "/v1/chat/completions",
+            CHAT | {"response_format": {"type": "json_object"}},
+            "response_format",
+        ),
+        ("/v1/completions", {"prompt": "hello", "logprobs": 2}, "logprobs"),
+        ("/v1/completions", {"prompt": "hello", "logprobs": 0}, "logprobs"),
+        ("/v1/completions", {"prompt": "hello", "prompt_logprobs": 1}, "prompt_logprobs"),
+        ("/v1/messages", CHAT | {"max_tokens": 3, "stop_sequences": ["x"]}, "stop_sequences"),
+    ],
+)
+def test_refused_by_name(path: str, fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        InputReader(EmulatorConfig()).read(path, fields)
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logprobs": False},
+        {"stop": None},
+        {"stop": []},
+        {"tools": []},
+        {"tools": [TOOL], "tool_choice": "none"},
+        {"response_format": {"type": "text"}},
+        {"temperature": 0.3, "top_p": 0.9, "seed": 1},
+    ],
+)
+def test_what_changes_nothing_is_taken(fields: dict[str, Any]) -> None:
+    assert InputReader(EmulatorConfig()).read("/v1/chat/completions", CHAT | fields).target > 0
