@@ -24,7 +24,12 @@ NOT_EMULATED: Final = (
     *("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice"),
 )
 """These would change the answer's form or its end."""
-_WITHOUT_EFFECT: Final = ([], "", {"type": "text"}, {"format": {"type": "text"}})
+_WITHOUT_EFFECT: Final[tuple[object, ...]] = (
+    [],
+    "",
+    {"type": "text"},
+    {"format": {"type": "text"}},
+)
 
 
 class ApiError(Exception):

@@ -20,6 +20,7 @@ from router.config.tls_material import (
     upstream_files,
 )
 from router.control.discovery.changes import Changes
+from router.control.journal import Tell, nobody
 from router.control.messages import Material
 from router.core.access.tenants import digest
 from router.telemetry.logs import logger
@@ -73,6 +74,7 @@ class MaterialWatch:
     Args:
         config: the one in force.
         changed: takes what the workers need after each change, when the files stand still.
+        tell: told of each, and of what could not be used.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class MaterialWatch:
         config: Callable[[], Config],
         changed: Callable[[Material], None],
         interval: float = INTERVAL,
+        tell: Tell = nobody,
     ) -> None:
+        self._tell = tell
         self._config = config
         self._changed = changed
         self._interval = interval
@@ -116,9 +120,11 @@ class MaterialWatch:
                 self._renew_admin()
             except (ConfigError, TlsFault) as error:
                 self._log.error("the new files cannot be used, the last stay", error=str(error))
+                self._tell("certificate", state="refused", error=str(error))
             else:
                 self._changed(material)
                 self._log.info("certificates renewed")
+                self._tell("certificate", state="renewed")
 
     async def close(self) -> None:
         if self._task is not None:

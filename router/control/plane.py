@@ -117,7 +117,9 @@ class ControlPlane:
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
         self.discoverer = Discoverer(self._members_changed)
-        self.certificates = MaterialWatch(lambda: self.store.config, self._certificates_changed)
+        self.certificates = MaterialWatch(
+            lambda: self.store.config, self._certificates_changed, tell=self.journal.add
+        )
         self.issuers = IssuerKeys(self.supervisor.set_key_sets)
         self._material = Material()
         self.metrics = MetricsPage(self.totals)

@@ -117,6 +117,8 @@ async def test_both_sides_and_a_renewal_that_drops_nobody(tmp_path: Path) -> Non
                 (tmp_path / "api.key").write_text("half a file")
                 AUTHORITY.files(tmp_path, "api", "127.0.0.1", common_name="second")
                 await until(lambda: renewed(router))
+                _, told = await router.text("/events?last=50&follow=no&kinds=certificate")
+                assert '"state":"renewed"' in told
                 engine.go_on = True
                 assert await stream.content.read() == b"data: [DONE]\n\n"
 
