@@ -20,17 +20,38 @@ if TYPE_CHECKING:
     from router.proxy.server import ProxyServer
 
 
-class Race(Timed):
+class Clock(Timed):
+    """A time-out of a race or of one of its attempts.
+
+    Once stopped it holds nothing: the wheel may keep it until the time is over.
+    """
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: "Race | Contender") -> None:
+        super().__init__()
+        self._owner: Race | Contender | None = owner
+
+    def expired(self, now: float) -> None:
+        if self._owner is not None:
+            self._owner.expired(now)
+
+    def stop(self) -> None:
+        self.deadline = NEVER
+        self._owner = None
+
+
+class Race:
     """The attempts of one request. Its own time-out is that of the next hedge.
 
     Args:
         relay: whose request it is; it must have been read to its end.
     """
 
-    __slots__ = ("_contenders", "relay", "server")
+    __slots__ = ("_clock", "_contenders", "relay", "server")
 
     def __init__(self, relay: "Relay", server: "ProxyServer") -> None:
-        super().__init__()
+        self._clock = Clock(self)
         self.relay = relay
         self.server = server
         self._contenders: dict[int, Contender] = {}
@@ -40,7 +61,7 @@ class Race(Timed):
         contender = Contender(self, effect.attempt, effect.first_byte_timeout)
         self._contenders[effect.attempt] = contender
         if effect.hedge_after:
-            self.server.wheel.set(self, now + effect.hedge_after)
+            self.server.wheel.set(self._clock, now + effect.hedge_after)
         contender.begin(effect.endpoint, effect.connect_timeout, now)
 
     def act(self, effect: events.Effect, now: float) -> None:
@@ -52,6 +73,7 @@ class Race(Timed):
                 self._contenders.pop(attempt).close()
 
     def expired(self, now: float) -> None:
+        """Nothing has come for as long as the exchange wanted to wait."""
         if self._contenders:
             self.relay.feed(events.TimedOut(Stage.HEDGE), now)
 
@@ -81,38 +103,20 @@ class Race(Timed):
                 return  # not good enough while there are others
         del self._contenders[contender.attempt]
         contender.stop()
-        self.deadline = NEVER
+        self._clock.stop()
         relay.race = None
         upstream.relay, relay.upstream = relay, upstream
         relay.response_began(upstream, head, data, now)
 
     def close(self) -> None:
         """Give up all attempts."""
-        self.deadline = NEVER
+        self._clock.stop()
         contenders, self._contenders = self._contenders, {}
         for contender in contenders.values():
             contender.close()
 
     def __repr__(self) -> str:
         return f"<Race {list(self._contenders.values())}>"
-
-
-class Clock(Timed):
-    """The time-out of one attempt."""
-
-    __slots__ = ("_contender",)
-
-    def __init__(self, contender: "Contender") -> None:
-        super().__init__()
-        self._contender: Contender | None = contender
-
-    def expired(self, now: float) -> None:
-        if self._contender is not None:
-            self._contender.expired(now)
-
-    def stop(self) -> None:
-        self.deadline = NEVER
-        self._contender = None
 
 
 class Contender(Client):
@@ -175,6 +179,7 @@ class Contender(Client):
             upstream.close()
 
     def expired(self, now: float) -> None:
+        """The connection, or the first byte, is overdue."""
         if self._upstream is not None:
             self._race.tell(self, events.TimedOut(self._stage), now)
 
