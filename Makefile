@@ -67,6 +67,7 @@ test-compiled: compiled
 
 bench: compiled
 	$(BIN)/python -m bench.core
+	$(BIN)/python -m bench.features
 	$(BIN)/python -m bench.engine_decode
 	$(BIN)/python -m bench.proxies $(ARGS)
 
