@@ -3,7 +3,8 @@
 The page may only talk to where it came from (its content security policy says so), and the API
 port shall need no cross-origin headers. So these two paths carry the request over: it takes the
 whole way of a client's request, through a worker, its routing and its limits, and the page sees
-which endpoint answered and why.
+which endpoint answered and why. Where clients need a key, the page asks for one and
+sends it along.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -64,9 +65,15 @@ class ChatViews:
         assert self._session is not None
         body = await request.read()
         headers = {"content-type": "application/json"} if body else {}
+        if key := request.headers.get("x-api-key"):
+            headers["x-api-key"] = key
         try:
             async with self._session.request(
-                method, self._origin() + path, data=body or None, headers=headers
+                method,
+                self._origin() + path,
+                data=body or None,
+                headers=headers,
+                ssl=False,  # it is our own port, asked for by an address that no certificate names
             ) as answer:
                 return await _relay(request, answer)
         except aiohttp.ClientConnectionResetError:
@@ -79,7 +86,8 @@ class ChatViews:
     def _origin(self) -> str:
         address = self._plane.addresses[0]
         host = _EVERYWHERE.get(address.host, address.host)
-        return f"http://[{host}]:{address.port}" if ":" in host else f"http://{host}:{address.port}"
+        scheme = "http" if self._plane.store.config.listeners[0].tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{address.port}"
 
 
 async def _relay(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

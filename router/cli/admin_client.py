@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the router refused, 2 wrong usage, 3 the admin API cannot 
 
 import http.client
 import json
+import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -22,8 +23,6 @@ UNREACHABLE = 3
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 class AdminClient:
     """One admin API.
@@ -31,11 +30,24 @@ class AdminClient:
     Args:
         url: e.g. ``http://127.0.0.1:9901``.
         token: bearer token, if it wants one.
+        ca: PEM file of who signed its certificate; the system's authorities by default.
+        cert: PEM file of our certificate and key, if it wants one.
+
+    Raises:
+        OSError: one of the files cannot be used.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, ca: Path | None = None, cert: Path | None = None
+    ) -> None:
         self._url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
         self._token = token
+        context = ssl.create_default_context(cafile=ca)
+        if cert is not None:
+            context.load_cert_chain(cert)
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
 
     def call(
         self,
@@ -47,7 +59,7 @@ class AdminClient:
         """The decoded answer. Ends the command with exit code 1 or 3 if there is none."""
         request = self._request(method, path, headers or {}, body)
         try:
-            with _OPENER.open(request, timeout=TIMEOUT) as answer:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return json.loads(answer.read(MAX_ANSWER))
         except urllib.error.HTTPError as error:
             _fail(_message(error), 1)
@@ -65,7 +77,7 @@ class AdminClient:
             OSError: it cannot be reached, or broke.
         """
         try:
-            with _OPENER.open(self._request("GET", path, headers), timeout=silence) as answer:
+            with self._opener.open(self._request("GET", path, headers), timeout=silence) as answer:
                 for line in answer:
                     yield line.decode("utf-8", "replace").rstrip("\r\n")
         except urllib.error.HTTPError as error:
@@ -96,18 +108,37 @@ class AdminClient:
         return request
 
 
+def tls_files(environment: Mapping[str, str]) -> tuple[Path | None, Path | None]:
+    """What ``--ca`` and ``--cert`` default to."""
+    ca, cert = (environment.get(f"WARMPATH_ADMIN_{name}") for name in ("CA", "CERT"))
+    return Path(ca) if ca else None, Path(cert) if cert else None
+
+
 def admin_options(command: Command) -> Command:
-    """Add ``--admin`` and ``--token-file``; the command gets an ``admin: AdminClient``."""
+    """Add ``--admin``, ``--token-file``, ``--ca`` and ``--cert``; the command gets an
+    ``admin: AdminClient``."""
 
     def collect(ctx: click.Context, param: click.Parameter, value: str) -> AdminClient:
         token_file: Path | None = ctx.params.pop("token_file", None)
-        token = None
-        if token_file is not None:
-            try:
-                token = token_file.read_text().strip()
-            except OSError as error:
-                raise click.BadParameter(f"{token_file}: {error.strerror}") from None
-        return AdminClient(value, token)
+        ca, cert = ctx.params.pop("ca", None), ctx.params.pop("cert", None)
+        try:
+            token = None if token_file is None else token_file.read_text().strip()
+            return AdminClient(value, token, ca, cert)
+        except OSError as error:
+            raise click.BadParameter(str(error)) from None
+
+    for name, help_ in (
+        ("ca", "PEM file of who signed the admin API's certificate."),
+        ("cert", "PEM file of your certificate and its key, where the admin API wants one."),
+    ):
+        command = click.option(
+            f"--{name}",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            envvar=f"WARMPATH_ADMIN_{name.upper()}",
+            show_envvar=True,
+            is_eager=True,
+            help=help_,
+        )(command)
 
     command = click.option(
         "--admin",

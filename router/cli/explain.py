@@ -1,12 +1,13 @@
 """``warmpath explain``: which endpoint a request would go to, and why not the others."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from router.cli.admin_client import AdminClient, output_option
+from router.cli.admin_client import AdminClient, output_option, tls_files
 from router.cli.explain_view import show
 from router.cli.validate import DEFAULT_PATH
 
@@ -163,5 +164,7 @@ def _ask(url: str, token_file: Path | None, asked: "Description", seed: int) -> 
         except UnicodeDecodeError:
             raise click.UsageError("with --live the body must be UTF-8") from None
     token = None if token_file is None else token_file.read_text().strip()
-    answer: dict[str, Any] = AdminClient(url, token).call("POST", "/explain", question)
+    answer: dict[str, Any] = AdminClient(url, token, *tls_files(os.environ)).call(
+        "POST", "/explain", question
+    )
     return answer

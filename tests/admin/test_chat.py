@@ -30,7 +30,12 @@ async def page(handler: Handler | None, token: str | None = None) -> AsyncIterat
     async with TestServer(api) as server:
         assert server.port is not None
         address = SimpleNamespace(host="0.0.0.0", port=server.port)
-        views = chat.ChatViews(cast(ControlPlane, SimpleNamespace(addresses=[address])))
+        listener = SimpleNamespace(tls=None)
+        store = SimpleNamespace(config=SimpleNamespace(listeners=[listener]))
+        plane = SimpleNamespace(addresses=[address], store=store)
+        views = chat.ChatViews(
+            cast(ControlPlane, SimpleNamespace(addresses=[address], store=store))
+        )
         admin = Admin(token=None if token is None else Secret(token))
         app = web.Application(middlewares=[guard(lambda: admin)])
         app.add_routes(views.routes())
@@ -158,3 +163,12 @@ async def test_another_sites_form_cannot_chat() -> None:
     async with page(answer) as client:
         response = await client.post("/chat/completions", data={"model": "m"})
         assert (response.status, (await response.json())["error"]["code"]) == (403, "cross_site")
+
+
+async def test_a_clients_key_is_passed_on() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"key": request.headers.get("x-api-key")})
+
+    async with page(answer) as client:
+        assert await (await say(client, **{"x-api-key": "sk-1"})).json() == {"key": "sk-1"}
+        assert await (await say(client)).json() == {"key": None}

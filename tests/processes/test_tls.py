@@ -1,6 +1,8 @@
 """TLS through a whole router: both sides of it, renewal, tokens of an issuer, the admin API."""
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -207,5 +209,12 @@ async def test_the_admin_api_over_tls_with_certificates_and_roles(tmp_path: Path
         async with router.session.post(f"{router.admin}/drain", **with_certificate) as answer:
             assert answer.status == 200
         await until(lambda: any("spiffe://test/operator" in line for line in router.log))
+        mine = AUTHORITY.issue("spiffe://test/cli")
+        (tmp_path / "mine.pem").write_bytes(mine.key + mine.cert)
+        command = [sys.executable, "-m", "router.cli.main", "status", "--admin", router.admin]
+        command += ["--ca", f"{tmp_path}/ca.pem", "--cert", f"{tmp_path}/mine.pem", "-o", "json"]
+        status = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        told, _ = await status.communicate()
+        assert json.loads(told)["server"]["draining"] is True
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
             await router.session.get(f"{router.admin}/clusters", ssl=AUTHORITY.trusting())

@@ -2,10 +2,13 @@
 // as long as the tab is open.
 
 const KEY = "warmpath-admin-token";
+const CHAT_KEY = "warmpath-api-key";
 
 function headers(extra = {}) {
   const token = sessionStorage.getItem(KEY);
-  return token ? { ...extra, authorization: `Bearer ${token}` } : extra;
+  const key = sessionStorage.getItem(CHAT_KEY);
+  const shown = token ? { ...extra, authorization: `Bearer ${token}` } : { ...extra };
+  return key ? { ...shown, "x-api-key": key } : shown;
 }
 
 /** What the router answered when it was not what we asked for. */
@@ -87,5 +90,13 @@ export function askForToken() {
   const token = window.prompt("This router's admin API wants its token:");
   if (!token) return false;
   sessionStorage.setItem(KEY, token.trim());
+  return true;
+}
+
+/** Asks for a client's API key, for the chat; false if the person gave none. */
+export function askForKey() {
+  const key = window.prompt("This router's clients need an API key:");
+  if (!key) return false;
+  sessionStorage.setItem(CHAT_KEY, key.trim());
   return true;
 }

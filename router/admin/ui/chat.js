@@ -1,7 +1,7 @@
 // The chat box: one conversation at a time, each turn sent with its whole history, as clients of
 // the OpenAI API do. The history is what makes the next turn's prefix warm.
 
-import { call, read } from "./api.js";
+import { askForKey, call, read } from "./api.js";
 import { byId, duration, node, say } from "./dom.js";
 
 let messages = [];
@@ -108,6 +108,7 @@ async function send(event) {
     conversation.pop();
     spoken.turn.className = "turn failed";
     say(spoken.note, error.message);
+    if (error.status === 401 && askForKey()) refreshModels();
   } finally {
     if (running === mine) running = null;
     byId("send").disabled = running !== null;
