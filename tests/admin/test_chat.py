@@ -32,7 +32,6 @@ async def page(handler: Handler | None, token: str | None = None) -> AsyncIterat
         address = SimpleNamespace(host="0.0.0.0", port=server.port)
         listener = SimpleNamespace(tls=None)
         store = SimpleNamespace(config=SimpleNamespace(listeners=[listener]))
-        plane = SimpleNamespace(addresses=[address], store=store)
         views = chat.ChatViews(
             cast(ControlPlane, SimpleNamespace(addresses=[address], store=store))
         )
