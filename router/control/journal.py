@@ -25,6 +25,7 @@ MAX_ITEMS = 20
 KINDS = {
     "health": "health checks changed their verdict on an endpoint",
     "ejection": "outlier detection ejected an endpoint, found it at fault, or took it back",
+    "priority": "a cluster's load moved between priorities, or panic began or ended",
     "override": "an operator changed an endpoint's state or weight, or that came to its end",
     "drain": "a drain came to its end: drained, cancelled or undone",
     "discovery": "a cluster's endpoints changed, or their source failed or works again",

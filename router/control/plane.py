@@ -27,7 +27,7 @@ from router.control.material import MaterialWatch, read_material, token_digests
 from router.control.messages import CancelAt, Material, SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.outliers import OutlierWatch
-from router.control.priorities import add_priorities
+from router.control.priorities import PriorityWatch, add_priorities
 from router.control.probes import Prober
 from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
@@ -115,6 +115,7 @@ class ControlPlane:
         self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
         self.discoverer = Discoverer(self._members_changed, tell=self.journal.add)
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
+        self.priorities = PriorityWatch(self.roster, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
         self.discoverer = Discoverer(self._members_changed)
         self.certificates = MaterialWatch(
@@ -315,6 +316,7 @@ class ControlPlane:
                 self._log.info("override expired", endpoint=id_)
                 self.journal.add("override", endpoint=id_, state="expired")
             self.drains.look(loop.time())
+            self.priorities.look(self.store.snapshot)
             self.breakers.look(self.store.snapshot.clusters.values())
 
     def _cancel_at(self, id_: str, reason: str) -> None:
@@ -391,8 +393,7 @@ class ControlPlane:
         now = asyncio.get_running_loop().time()
         add_endpoint_gauges(totals, self.roster.standings.values(), self.in_flight, now)
         self.outliers.add_to(totals)
-        clusters = self.store.snapshot.clusters.values()
-        add_priorities(totals, clusters, self.roster.standings, now)
+        add_priorities(totals, self.store.snapshot, self.roster.standings, now)
         add_breakers(totals, self.store.snapshot, self.in_flight)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         self.issuers.add_to(totals, now)

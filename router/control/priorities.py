@@ -1,12 +1,15 @@
 """How control sees a cluster's priority levels: by the workers' own arithmetic."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from router.control.roster import Standing
+from router.control.journal import Tell
+from router.control.roster import Roster, Standing
 from router.core.cluster import Cluster
 from router.core.levels import Census, shares
 from router.core.model import AdminState
+from router.core.snapshot import Snapshot
 from router.telemetry.totals import Labels, Totals
 
 
@@ -41,18 +44,44 @@ def levels(cluster: Cluster, standings: Mapping[str, Standing], now: float) -> l
 
 
 def add_priorities(
-    totals: Totals, clusters: Iterable[Cluster], standings: Mapping[str, Standing], now: float
+    totals: Totals, snapshot: Snapshot, standings: Mapping[str, Standing], now: float
 ) -> None:
-    """Put the gauges of these clusters' levels into ``totals``."""
+    """Put the gauges of all clusters' levels into ``totals``."""
     load: dict[Labels, float] = {}
     panic: dict[Labels, float] = {}
-    for cluster in clusters:
+    for cluster in snapshot.clusters.values():
         for level in levels(cluster, standings, now):
             labels = (cluster.name, str(level["priority"]))
             load[labels] = level["load"]
             panic[labels] = float(level["panic"])
     totals.gauges["priority_load_percent"] = load
     totals.gauges["priority_panic"] = panic
+
+
+class PriorityWatch:
+    """Tells when a cluster's load moves between its priorities, or panic begins or ends.
+
+    Endpoints that push back are left out: they come and go too quickly to be told of.
+    """
+
+    def __init__(self, roster: Roster, tell: Tell) -> None:
+        self._roster = roster
+        self._tell = tell
+        self._last: dict[str, tuple[list[int], list[bool]]] = {}
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Compare with the last look; a cluster's first one tells nothing."""
+        seen = {}
+        for name, cluster in snapshot.clusters.items():
+            found = levels(cluster, self._roster.standings, math.inf)
+            now = [level["load"] for level in found], [level["panic"] for level in found]
+            if self._last.setdefault(name, now) != now:
+                priorities = [level["priority"] for level in found]
+                load = {str(one): share for one, share in zip(priorities, now[0], strict=True)}
+                panic = [one for one, on in zip(priorities, now[1], strict=True) if on]
+                self._tell("priority", cluster=name, load=load, panic=panic)
+            seen[name] = now
+        self._last = seen
 
 
 def _census(members: Iterable[Standing], now: float) -> Census:

@@ -237,7 +237,8 @@ class Director:
         hosts = traffic.hosts.usable()
         if traffic.sticky is None:
             return self._choose(exchange, traffic, hosts, now)
-        tried = exchange.tried
+        assert exchange.route is not None
+        tried = exchange.tried if exchange.route.retry.previous_hosts else ()
         held, word = traffic.sticky.find(exchange.request, traffic.hosts, tried, now)
         if held is not None and traffic.limit and held.active >= traffic.limit:
             return self._choose(exchange, traffic, hosts, now)  # this once: it stays the session's

@@ -155,6 +155,7 @@ function showHealth(element, endpoint) {
   const outlier = endpoint.outlier;
   element.title = outlier?.ejected ? `by ${outlier.detector}, for the ${outlier.ejections}. time` : "";
   if (outlier?.ejected) badge(element, `ejected for ${duration(outlier.returns_in)}`, "bad");
+  else if (endpoint.pushed_back_for) badge(element, `full for ${duration(endpoint.pushed_back_for)}`, "wait");
   else if (endpoint.healthy === null) badge(element, "unchecked");
   else badge(element, endpoint.healthy ? "healthy" : "unhealthy", endpoint.healthy ? "good" : "bad");
 }
