@@ -117,7 +117,6 @@ class ControlPlane:
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.priorities = PriorityWatch(self.roster, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
-        self.discoverer = Discoverer(self._members_changed)
         self.certificates = MaterialWatch(
             lambda: self.store.config, self._certificates_changed, tell=self.journal.add
         )
