@@ -40,6 +40,7 @@ COMPILED = [
     "router/proxy/respond.py",
     "router/proxy/response_head.py",
     "router/proxy/server.py",
+    "router/proxy/shadow.py",
     "router/proxy/timers.py",
     "router/proxy/upstream.py",
     "router/proxy/waiting.py",

@@ -1,8 +1,22 @@
-"""Charts of what routes do beside passing requests on: fallbacks and faults."""
+"""Charts of what routes do beside passing requests on: mirrors, fallbacks, faults."""
 
 from deploy.grafana.panel import Panel, rate
 
 DETOURS = (
+    Panel(
+        "Mirrored requests",
+        "reqps",
+        {
+            "{{cluster}} {{outcome}}": rate("warmpath_mirrored_requests_total", "cluster, outcome"),
+            "{{cluster}} not sent: {{reason}}": rate(
+                "warmpath_mirrors_skipped_total", "cluster, reason"
+            ),
+            "{{cluster}} under way": "sum by (cluster) (warmpath_mirrors_in_flight)",
+            "{{cluster}} tokens": rate("warmpath_mirrored_tokens_total", "cluster"),
+        },
+        "Copies per second, and the tokens per second that they came to.",
+        width=12,
+    ),
     Panel(
         "Fallbacks",
         "reqps",

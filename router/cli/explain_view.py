@@ -12,7 +12,13 @@ def show(told: Mapping[str, Any]) -> None:
     click.echo(f"view       {told['view']}")
     if (request := told["request"]) is not None:
         click.echo(f"request    {_request(request)}")
-    for line in (*_routes(told), *_faults(told), *_fallbacks(told), *_admission(told)):
+    for line in (
+        *_routes(told),
+        *_faults(told),
+        *_fallbacks(told),
+        *_mirrors(told),
+        *_admission(told),
+    ):
         click.echo(line)
     if told["candidates"]:
         _candidates(told)
@@ -53,6 +59,14 @@ def _fallbacks(told: Mapping[str, Any]) -> Iterator[str]:
         model = f" as {link['model']}" if link["model"] else ""
         taken = f"  <- taken: {link['taken']}" if link["taken"] else ""
         yield f"fallback   {name}{model}{taken}"
+
+
+def _mirrors(told: Mapping[str, Any]) -> Iterator[str]:
+    for mirror in told["mirrors"]:
+        most = mirror["per_minute"]
+        bound = f" of {most:g} tokens a minute" if most is not None else " tokens, not bounded"
+        share = f"{mirror['cluster']} {mirror['percent']:g}%"
+        yield f"mirror     {share}, up to {mirror['cost']}{bound}"
 
 
 def _faults(told: Mapping[str, Any]) -> Iterator[str]:

@@ -5,9 +5,11 @@ from router.config.build_fault import build_fault
 from router.config.build_hedge import build_hedge
 from router.config.build_matches import Terms, build_matcher
 from router.config.build_retry import build_retry
-from router.config.routes import RouteSpec
+from router.config.routes import MirrorSpec, RouteSpec
+from router.core.admission.token_bucket import BucketSpec
 from router.core.cors import Cors
 from router.core.fallback import Fallback
+from router.core.mirror import Mirror
 from router.core.routing import Destination, Route, Timeouts
 
 
@@ -44,5 +46,22 @@ def build_route(spec: RouteSpec, terms: Terms, cors: Cors | None) -> Route:
             Fallback(link.cluster, tuple(sorted(link.subset.items())), link.model)
             for link in spec.fallbacks
         ),
+        mirrors=tuple(_mirror(one) for one in spec.mirror),
         fault=None if spec.fault is None else build_fault(spec.fault),
+    )
+
+
+def _mirror(spec: MirrorSpec) -> Mirror:
+    most = spec.max_tokens_per_minute
+    return Mirror(
+        cluster=spec.cluster,
+        subset=tuple(sorted(spec.subset.items())),
+        percent=float(spec.percent),
+        # A copy that came to more than was assumed is paid for by those after it.
+        tokens=None if most is None else BucketSpec(float(most), most / 60.0, float(most)),
+        assumed_tokens=spec.assumed_tokens,
+        max_in_flight=spec.max_in_flight,
+        timeout=float(spec.timeout),
+        host_suffix=spec.host_suffix,
+        log=spec.log,
     )

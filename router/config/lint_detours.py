@@ -1,9 +1,12 @@
-"""Lint rules about what routes do beside passing requests on: faults and fallbacks."""
+"""Lint rules about what routes do beside passing requests on: faults, fallbacks and mirrors."""
 
 from collections.abc import Iterator
 
 from router.config.findings import Problem
 from router.config.schema import Config
+
+SMALL_SHARE = 10.0
+"""Percent of a route's requests that a mirror may get without a word."""
 
 
 def fault_for_everybody(config: Config) -> Iterator[Problem]:
@@ -38,3 +41,14 @@ def fallback_to_the_same(config: Config) -> Iterator[Problem]:
                     "gets here",
                 )
             asked.append(here)
+
+
+def mirror_without_a_bound(config: Config) -> Iterator[Problem]:
+    for index, route in enumerate(config.routes):
+        for number, mirror in enumerate(route.mirror):
+            if mirror.max_tokens_per_minute is None and mirror.percent > SMALL_SHARE:
+                yield Problem(
+                    ("routes", index, "mirror", number),
+                    f"cluster {mirror.cluster!r} computes {mirror.percent} of the answers of "
+                    f"route {route.name!r} for nobody, with no bound on their tokens",
+                )

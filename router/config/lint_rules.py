@@ -166,6 +166,8 @@ RULES: tuple[Rule, ...] = (
          "Fetch them with https, or from a file.", access.key_set_in_the_clear),
     Rule("WP081", "warning", "fallback to where the request comes from",
          "Name another cluster, another subset or another model.", detours.fallback_to_the_same),
+    Rule("WP082", "warning", "mirror without a bound",
+         "Set max_tokens_per_minute, or lower its percent.", detours.mirror_without_a_bound),
     Rule("WP085", "info", "queue shared by the client's own word",
          "Put tenant or address in front, or a header that your own proxy sets.",
          queue.shares_by_the_clients_word),

@@ -44,7 +44,7 @@ def _destinations(
     route: RouteSpec, clusters: dict[str, ClusterSpec], path: Path
 ) -> Iterator[Problem]:
     targets: tuple[tuple[str, Sequence[Target]], ...]
-    targets = (("to", route.to), ("fallbacks", route.fallbacks))
+    targets = (("to", route.to), ("fallbacks", route.fallbacks), ("mirror", route.mirror))
     for field, arms in targets:
         for index, arm in enumerate(arms):
             yield from _destination(arm, clusters, (*path, field, index))

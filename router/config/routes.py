@@ -15,8 +15,8 @@ from router.config.hedge import Hedge
 from router.config.limits import RateLimitSpec
 from router.config.matches import Match
 from router.config.retry import Retry
-from router.config.section import Name, Section, Text, Weight, doc
-from router.config.units import Duration
+from router.config.section import Count, Name, Section, Text, Weight, doc
+from router.config.units import Amount, Duration, Interval, Percent
 
 
 class Target(Section, frozen=True, kw_only=True):
@@ -46,6 +46,23 @@ class FallbackSpec(Target, frozen=True, kw_only=True):
     ] = None
 
 
+class MirrorSpec(Target, frozen=True, kw_only=True):
+    """A cluster, or a subset of it, that gets copies of requests; their answers are dropped."""
+
+    percent: Annotated[Percent, doc("How many of the requests, drawn at random.")] = Percent(100)
+    max_tokens_per_minute: Annotated[
+        Amount | None,
+        doc("What copies may come to, prompt and answer together; without it, anything."),
+    ] = None
+    assumed_tokens: Annotated[
+        Count, doc("The answer's part of that where a request has no max_tokens.")
+    ] = 1024
+    max_in_flight: Annotated[Count, doc("Copies under way at one time, for each worker.")] = 100
+    timeout: Annotated[Interval, doc("For all of a copy; then it is given up.")] = Interval(300)
+    host_suffix: Annotated[bool, doc("The copy's Host ends with -shadow, as in Envoy.")] = True
+    log: Annotated[bool, doc("A line in the access log for each copy, with shadow: true.")] = False
+
+
 class RouteTimeouts(Section, frozen=True, kw_only=True):
     """Limits on the stages of a request; 0 switches one off."""
 
@@ -60,8 +77,6 @@ class RouteTimeouts(Section, frozen=True, kw_only=True):
 
 class RouteSpec(Section, frozen=True, kw_only=True):
     """Requests that match go to these destinations; the first route that matches wins."""
-
-    planned: ClassVar[tuple[str, ...]] = ("mirror",)
 
     name: Annotated[Name, doc("Unique among routes; appears in logs and metrics.")]
     match: Match = Match()
@@ -96,6 +111,10 @@ class RouteSpec(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     hedge: Hedge | None = None
+    mirror: Annotated[
+        tuple[MirrorSpec, ...],
+        doc("Who gets copies of its requests.", single=True, max_length=8),
+    ] = ()
     limits: Annotated[
         tuple[RateLimitSpec, ...],
         doc(
@@ -110,4 +129,4 @@ class RouteSpec(Section, frozen=True, kw_only=True):
 
     def targets(self) -> tuple[Target, ...]:
         """All places that its requests may go to."""
-        return (*self.to, *self.fallbacks)
+        return (*self.to, *self.fallbacks, *self.mirror)

@@ -25,6 +25,7 @@ from router.core.fallback import Steps
 from router.core.fault import FaultState
 from router.core.fleet import Fleet
 from router.core.host import HostState
+from router.core.mirror import MirrorState
 from router.core.model import EndpointId, LlmRequest
 from router.core.routing import Route
 from router.core.snapshot import Snapshot
@@ -45,6 +46,7 @@ class Director:
 
     Attributes:
         fault_states: by route, of those that injected a fault.
+        mirrors: by route and cluster, what is kept of copies of requests.
         steps: counts of requests that went to a fallback.
         limiter: holds requests to their rate limits.
         lines: the clusters in whose queue somebody waits, or did a moment ago.
@@ -70,6 +72,7 @@ class Director:
         self._places: dict[str, Places] = {}
         self.fault_states: dict[str, FaultState] = {}
         self.steps = Steps()
+        self.mirrors: dict[tuple[str, str], MirrorState] = {}
         self.update(snapshot, slots)
 
     def update(self, snapshot: Snapshot, slots: Mapping[str, int] | None = None) -> None:
@@ -89,6 +92,9 @@ class Director:
             name: state
             for name, state in self.fault_states.items()
             if name in routes or state.active
+        }
+        self.mirrors = {
+            key: state for key, state in self.mirrors.items() if key[0] in routes or state.in_flight
         }
         self._traffic = {
             key: traffic for key, traffic in self._traffic.items() if key[0] in snapshot.clusters
@@ -139,6 +145,10 @@ class Director:
         for key, places in self._places.items():
             cluster = self.snapshot.clusters[key.removesuffix(HIGH)]
             yield cluster.name, cluster.breaker_of(key), places
+
+    def mirrored(self, route: str, cluster: str) -> MirrorState:
+        """What is kept of a route's copies for a cluster, made on first use."""
+        return self.mirrors.setdefault((route, cluster), MirrorState())
 
     # --- a request's way in -----------------------------------------------------------------
 
@@ -311,6 +321,14 @@ class Director:
                     return picked[0], f"{picked[1]}, others are full"
             return least_active(free, self.rng), "others are full"
         return None
+
+    def any_of(self, traffic: ClusterTraffic, request: LlmRequest, now: float) -> HostState | None:
+        """An endpoint for a request that is nobody's exchange; None if there is none."""
+        hosts, balancer = traffic.hosts.usable(), traffic.balancer
+        if traffic.hosts.layered:
+            group = traffic.group(request, self.rng)
+            hosts, balancer = group.hosts, traffic.balancer_of(group, self.rng, self.fleet)
+        return balancer.pick(request, hosts, self.rng, (), now)[0] if hosts else None
 
     def _elsewhere(
         self, traffic: ClusterTraffic, hosts: Sequence[HostState], tried: tuple[EndpointId, ...]

@@ -17,6 +17,7 @@ from router.core.admission.token_bucket import BucketSpec, Draw, Verdict, judge
 from router.core.balancers.affinity import AffinityTable
 from router.core.clock import Rng
 from router.core.director import Director
+from router.core.elsewhere_explained import links_seen, mirrors_seen
 from router.core.errors import RouterError
 from router.core.events import (
     CONNECT_FAILED,
@@ -48,7 +49,6 @@ from router.core.explanation import (
     RequestSeen,
     RouteTried,
 )
-from router.core.fallback_explained import links_seen
 from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
 from router.core.load import LoadReport
@@ -227,6 +227,7 @@ def explain(
         faults=faults,
         fallbacks=links_seen(exchange),
         admission=_admission(exchange, queue, world, first),
+        mirrors=mirrors_seen(exchange),
         panic=traffic.hosts.panic,
         levels=levels(traffic.hosts),
         session=session,

@@ -241,6 +241,16 @@ class LinkSeen(Part, frozen=True, kw_only=True):
     taken: str | None
 
 
+class MirrorSeen(Part, frozen=True, kw_only=True):
+    """Who gets copies of ``percent`` of the requests. ``cost``: tokens that one may come to."""
+
+    cluster: str
+    subset: Mapping[str, str]
+    percent: float
+    cost: int
+    per_minute: float | None
+
+
 class AttemptSeen(Part, frozen=True, kw_only=True):
     """Where an attempt goes, and why. Attempts after the first assume that those before failed.
 
@@ -357,6 +367,7 @@ class Explanation(Part, frozen=True, kw_only=True):
     faults: tuple[FaultSeen, ...] = ()
     fallbacks: tuple[LinkSeen, ...] = ()
     hedge: HedgeSeen | None = None
+    mirrors: tuple[MirrorSeen, ...] = ()
     admission: Admission | None = None
     panic: bool = False
     levels: tuple[LevelSeen, ...] = ()

@@ -17,6 +17,7 @@ from router.core.cors import Cors, requested_method
 from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.matching import Matcher, StringMatch
+from router.core.mirror import Mirror
 from router.core.model import LlmRequest
 from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
@@ -85,6 +86,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     actions: Actions | None = None
     fallbacks: tuple[Fallback, ...] = ()
     hedge: Hedge | None = None
+    mirrors: tuple[Mirror, ...] = ()
     head_limit: float = 0.0
     silence_limit: float = 0.0
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from router.proxy.headers import RequestHead
     from router.proxy.relay import Relay
     from router.proxy.server import ProxyServer
+    from router.proxy.shadow import Copy
 
 _SILENT: Usage = (None, None, None)
 
@@ -71,6 +72,41 @@ def record_of(
         None if fields is None else fields.of(request, None if reply is None else reply.response),
         None if exchange.detour is None else str(exchange.detour),
         0 if exchange.race is None else exchange.race.hedges,
+    )
+
+
+def shadow_record(
+    copy: "Copy", exchange: Exchange, ending: str, received: int, tokens: Usage, now: float
+) -> ExchangeRecord:
+    """The record of a copy that a mirror was sent. ``tokens``: as the mirror's engine told."""
+    request, route = exchange.request, exchange.route
+    return ExchangeRecord(
+        request_id=request.id,
+        method=request.method,
+        path=request.path,
+        client=request.client,
+        route="-" if route is None else route.name,
+        cluster=copy.shadow.mirror.cluster,
+        endpoint=copy.shadow.endpoint.id,
+        model=request.model or "-",
+        stream=request.stream,
+        status=copy.status,
+        flag="-",
+        reason=ending,
+        attempts=1,
+        started_at=copy.started_wall,
+        duration=now - copy.began_at,
+        queued=0.0,
+        first_byte=None,
+        ttft=None,
+        bytes_in=request.body_bytes,
+        bytes_out=received,
+        chunks=0,
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+        cached_tokens=tokens[2],
+        tenant=request.tenant,
+        shadow=True,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from router.core import errors, events
 from router.core.events import Stage
 from router.core.trace import NO_TRACE
-from router.proxy import fault, peek, rewrite, waiting
+from router.proxy import fault, peek, rewrite, shadow, waiting
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.credentials import with_credential
@@ -122,6 +122,9 @@ class Relay(Carried):
         if kind is events.Connect:
             assert isinstance(effect, events.Connect)
             self._connect(effect, now)
+            route = self.exchange.route
+            if route is not None and route.mirrors and effect.attempt == 1:
+                shadow.begin(self, self._server, self._pieces, now)
         elif kind is events.Wait:
             assert isinstance(effect, events.Wait)
             if effect is not events.STAND_BY:

@@ -30,6 +30,7 @@ from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay
+from router.proxy.shadow import Copy
 from router.proxy.timers import Wheel
 from router.proxy.tls_accept import TlsListener
 from router.proxy.tracing import Tracing
@@ -54,6 +55,7 @@ class ProxyServer:
         draining: answers close their connections, and /health fails.
         buffered: request bytes held for all clients.
         relays: exchanges under way by serial.
+        copies: copies of requests on their way to mirrors.
         explainer: knows who may have decisions told in answers; None: nobody.
         handshakes: connections whose TLS handshake is under way.
         contexts: for connections to engines that speak TLS, by cluster.
@@ -82,6 +84,7 @@ class ProxyServer:
         self.handshakes: set[asyncio.Task[None]] = set()
         self.contexts: Mapping[str, EngineTls] = {}
         self.relays: dict[int, Relay] = {}
+        self.copies: set[Copy] = set()
         director.limiter.meter = RelayMeter(self.relays)
         self.journal = Journal(self, recorder)
         self.wheel = Wheel(clock, self._tick)
@@ -141,11 +144,18 @@ class ProxyServer:
     def drain(self) -> None:
         """Let each connection end after the answer that it waits for, or now if it is idle."""
         self.draining = True
+        self._give_up_copies()
         for connection in list(self.connections):
             if connection.idle:
                 connection.close()
         for handshake in list(self.handshakes):
             handshake.cancel()
+
+    def _give_up_copies(self) -> None:
+        """Nobody waits for what a mirror answers."""
+        now = self.clock()
+        for copy in list(self.copies):
+            copy.end("cancelled", now)
 
     async def drained(self, timeout: float) -> bool:
         """Wait until no connection is left; False if some still are after ``timeout`` seconds."""
@@ -157,6 +167,7 @@ class ProxyServer:
 
     def abort_all(self, reason: str) -> None:
         """End all exchanges and connections now; streams are told why."""
+        self._give_up_copies()
         for relay in list(self.relays.values()):
             relay.cancel(reason)
         for connection in list(self.connections):
@@ -167,6 +178,7 @@ class ProxyServer:
     async def close(self) -> None:
         """Release everything; for the end of the process and for tests."""
         self.close_listeners()
+        self._give_up_copies()
         for connection in list(self.connections):
             connection.abort()
         for handshake in list(self.handshakes):

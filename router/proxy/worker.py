@@ -65,6 +65,7 @@ from router.telemetry.counting import CountingRecorder
 from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
 from router.telemetry.log_filter import filtered
+from router.telemetry.mirrors import add_mirrors
 from router.telemetry.queueing import add_queues
 from router.telemetry.retries import add_hedges, add_retries
 from router.telemetry.sessions import add_sessions
@@ -334,6 +335,7 @@ class Worker:
         add_fallbacks(totals, self._director.steps)
         add_retries(totals, ((cluster, place.budget) for cluster, _, place in places))
         add_hedges(totals, ((cluster, place.hedges) for cluster, _, place in places))
+        add_mirrors(totals, self._director.mirrors)
         if self._shared is not None:
             self._shared.add_to(totals)
         add_limits(totals, self._director.limiter, self._buckets.forgotten)

@@ -126,6 +126,10 @@ class CountingRecorder:
         if self.log is not None:
             self.log(record)
 
+    def shadow_ended(self, record: ExchangeRecord) -> None:
+        if self.log is not None:
+            self.log(record)
+
     def refused(self, status: int, flag: str) -> None:
         _count(self._refused, (str(status), flag))
 

@@ -125,6 +125,24 @@ CATALOGUE: tuple[Metric, ...] = (
         *("cluster", "kind"),
     ),
     _counter(
+        "mirrored_requests_total",
+        "Copies that mirrors were sent, by outcome: completed, error (5xx), failed, timed_out or "
+        "cancelled.",
+        *("route", "cluster", "outcome"),
+    ),
+    _counter(
+        "mirrors_skipped_total",
+        "Copies that were not sent, by reason: body (streamed), memory, in_flight, saturated, "
+        "unavailable or tokens.",
+        *("route", "cluster", "reason"),
+    ),
+    _counter(
+        "mirrored_tokens_total",
+        "Tokens that copies came to, from usage, prompt and answer together.",
+        *("route", "cluster"),
+    ),
+    _gauge("mirrors_in_flight", "Copies under way.", "route", "cluster"),
+    _counter(
         "fallbacks_total",
         "Requests that went on to the route's next cluster, by reason: unavailable, saturated or "
         "failed.",

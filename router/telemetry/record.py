@@ -49,12 +49,18 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     fallback: str | None = None
     """The clusters that the request went through, with why it left them; None for most."""
     hedges: int = 0
+    shadow: bool = False
+    """A copy that a mirror was sent; ``reason`` says what became of it."""
 
 
 class Recorder(Protocol):
     """Where a worker's face reports. Called on the event loop: must not block or log."""
 
     def exchange_ended(self, record: ExchangeRecord) -> None: ...
+
+    def shadow_ended(self, record: ExchangeRecord) -> None:
+        """A copy for a mirror that is to be logged has ended; it is counted elsewhere."""
+        ...
 
     def refused(self, status: int, flag: str) -> None:
         """A request ended before it became an exchange (malformed, too large, too slow)."""
@@ -75,6 +81,9 @@ class NoRecorder:
     """Counts nothing; for tests."""
 
     def exchange_ended(self, record: ExchangeRecord) -> None:
+        return None
+
+    def shadow_ended(self, record: ExchangeRecord) -> None:
         return None
 
     def refused(self, status: int, flag: str) -> None:

@@ -174,4 +174,6 @@ EXAMPLES = [
     ("WP075", [chat("auth: {bearer: '${TOKEN}'}")], "{bearer", [chat("auth: {bearer: '${TOKEN}'}\n    tls: {}")]),
     ("WP076", [TENANT, top("auth: {jwt: {issuer: i, audiences: a, jwks: 'http://i/k'}}")], "'http:",
      [TENANT, top("auth: {jwt: {issuer: i, audiences: a, jwks: 'http://127.0.0.1/k'}}")]),
+    ("WP082", [first("mirror: [{cluster: spare}]")], "{cluster: spare}",
+     [first("mirror: [{cluster: spare, max_tokens_per_minute: 10k}]")]),
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.fleet import Fleet
 from router.core.host import HostState, SoleWorker
+from router.core.mirror import Mirror
 from router.core.model import Endpoint, EndpointId, LlmRequest
 from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
@@ -52,6 +53,7 @@ def snapshot(
     fallbacks: tuple[Fallback, ...] = (),
     spares: tuple[Cluster, ...] = (),
     hedge: Hedge | None = None,
+    mirrors: tuple[Mirror, ...] = (),
     generation: int = 1,
     **cluster_fields: Any,
 ) -> Snapshot:
@@ -71,6 +73,7 @@ def snapshot(
         fault=fault,
         hedge=hedge,
         fallbacks=fallbacks,
+        mirrors=mirrors,
     )
     clusters = {one.name: one for one in (cluster, *spares)}
     return Snapshot(generation=generation, clusters=clusters, routes=RouteTable([route]))

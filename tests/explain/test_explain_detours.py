@@ -2,9 +2,12 @@
 
 import random
 
+from router.core.admission.token_bucket import BucketSpec
 from router.core.explain import Known, World, explain
+from router.core.explanation import MirrorSeen
 from router.core.fallback import Fallback
 from router.core.fault import Abort, Cut, Delay, Fault
+from router.core.mirror import Mirror
 from tests.core.world import request, snapshot, spare
 
 
@@ -41,3 +44,13 @@ def test_the_chain_is_told_and_how_far_the_request_gets() -> None:
     assert told.fallbacks[0].model == "small"
     assert told.attempts[0].endpoint == "s/s0:80"
     assert told.candidates[0].endpoint == "c/h0:80"
+
+
+def test_who_gets_copies_is_told_and_nobody_gets_one() -> None:
+    mirror = Mirror(cluster="s", percent=5, tokens=BucketSpec(60_000.0, 1000.0))
+    policy = snapshot(1, mirrors=(mirror,), spares=(spare("s"),))
+    told = explain(policy, request(body_bytes=400, max_tokens=50), random.Random(1))
+    assert told.mirrors == (
+        MirrorSeen(cluster="s", subset={}, percent=5, cost=150, per_minute=60_000.0),
+    )
+    assert told.attempts[0].endpoint == "c/h0:80"

@@ -18,7 +18,13 @@ FAULT = "envoy.filters.http.fault"
 MATCH_KEYS = {"prefix", "path", "safe_regex", "path_separated_prefix", "headers"}
 MATCH_KEYS |= {"query_parameters", "runtime_fraction"}
 ACTION_KEYS = {"cluster", "weighted_clusters", "timeout", "idle_timeout", "retry_policy"}
-ACTION_KEYS |= {"max_stream_duration", "hash_policy", "rate_limits", "hedge_policy"}
+ACTION_KEYS |= {
+    "request_mirror_policies",
+    "max_stream_duration",
+    "hash_policy",
+    "rate_limits",
+    "hedge_policy",
+}
 ACTION_KEYS |= {"prefix_rewrite", "host_rewrite_literal", "regex_rewrite"}
 ROUTE_KEYS = {"name", "match", "route", "redirect", "direct_response"}
 ROUTE_KEYS |= {"request_headers_to_add", "request_headers_to_remove"}
@@ -226,9 +232,15 @@ def _route(route: dict[str, Any], clusters: dict[str, dict[str, Any]]) -> dict[s
         "rewrite": _rewrite(action),
         "headers": _headers(route),
         "timeouts": {"total": total, "idle": idle, "first_byte": idle},
+        "mirror": [_mirror(policy) for policy in action.get("request_mirror_policies", ())],
         "retry": _retry(action.get("retry_policy"), _thresholds(used[0])),
         "hedge": {"on_per_try_timeout": True} if "hedge_policy" in action else None,
     }
+
+
+def _mirror(policy: dict[str, Any]) -> dict[str, Any]:
+    share = policy["runtime_fraction"]["default_value"]["numerator"]
+    return {"cluster": policy["cluster"], "percent": f"{share}%"}
 
 
 def _own_answer(route: dict[str, Any]) -> dict[str, Any]:
