@@ -24,6 +24,7 @@ REPLACEMENT = "\ufffd"
 # A window that still ends in a replacement character after this many ids is broken text, not an
 # unfinished character (UTF-8 needs at most four byte tokens), so it is shown as it is.
 _MAX_HELD_IDS = 32
+_MAX_CHARACTER_IDS = 4
 
 # Ids of the prompt that give a black-box decoder its left context (for example whether a leading
 # space is stripped).
@@ -138,16 +139,31 @@ class WindowDecoder:
 
     def push(self, ids: Sequence[int]) -> str:
         self._ids.extend(ids)
+        shown = len(self._ids)
         text = self._text(self._ids)
-        held = len(self._ids) - self._read
-        unfinished = text.endswith(REPLACEMENT) and held <= _MAX_HELD_IDS
-        if unfinished or len(text) <= len(self._base):
+        if text.endswith(REPLACEMENT):
+            if shown - self._read <= _MAX_HELD_IDS:
+                return ""
+            shown, text = self._without_a_beginning(text)
+        if len(text) <= len(self._base):
             return ""
         delta = text[len(self._base) :]
         del self._ids[: self._read]
-        self._read = len(self._ids)
-        self._base = self._text(self._ids)
+        self._read = shown - self._read
+        self._base = self._text(self._ids[: self._read])
         return delta
+
+    def _without_a_beginning(self, text: str) -> tuple[int, str]:
+        """How many ids make sense without the character that the last ones may have begun.
+
+        A run of byte tokens that ends in half a character may decode to nothing but replacement
+        characters, however many whole ones it holds.
+        """
+        for begun in range(1, _MAX_CHARACTER_IDS):
+            part = self._text(self._ids[:-begun])
+            if not part.endswith(REPLACEMENT):
+                return len(self._ids) - begun, part
+        return len(self._ids), text
 
     def flush(self) -> str:
         text = self._text(self._ids)[len(self._base) :]

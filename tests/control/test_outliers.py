@@ -13,7 +13,7 @@ from router.config.load import loads
 from router.control.board import Board, create_file
 from router.control.outliers import OutlierWatch
 from router.control.roster import Roster
-from router.core.admission.token_bucket import BucketSpec
+from router.core.admission.token_bucket import BucketSpec, Draw
 from router.core.health.monitor import FailureMonitor
 from router.core.health.outlier import Detector, Outlier
 from router.core.model import EndpointId
@@ -256,7 +256,7 @@ def test_all_workers_count_in_the_same_words():
         board.affinity_words[index] = 2**64 - 1
     buckets = board.buckets()
     for key in range(1, 50_000, 7):  # more than there is room for
-        buckets.take(key, BucketSpec(capacity=10.0, fill_rate=10.0), 1.0, 1.0)
+        buckets.take([Draw(key, BucketSpec(capacity=10.0, fill_rate=10.0), 1.0)], 1.0)
     assert list(other.failure_words) == [0] * 7 + [4]
     monitors[1].answered(500)
     assert found == [("c/h:80", Detector.CONSECUTIVE_5XX)]

@@ -4,7 +4,7 @@ import itertools
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -66,6 +66,7 @@ def test_a_piece_never_ends_inside_a_character(text: str, cuts: list[int]) -> No
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(alphabet="hello worldab.é世🙂", max_size=30), cuts=CUTS)
+@example(text="a" * 13 + "世世世🙂🙂🙂", cuts=[33])  # half a character behind many ids
 def test_a_black_box_decoder_gives_the_same_text(text: str, cuts: list[int]) -> None:
     vocabulary = byte_fallback()
     assert not vocabulary.byte_level
