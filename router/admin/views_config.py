@@ -100,4 +100,6 @@ def _refused(status: int, what: str, findings: tuple[Finding, ...]) -> AdminErro
 
 def _route(route: Route) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(route)
+    for limit, shown in zip(route.limits, plain["limits"], strict=True):
+        shown["per"] = [str(descriptor) for descriptor in limit.per]
     return plain

@@ -123,6 +123,8 @@ class Traffic(RuleBasedStateMachine):
                 event = TimedOut(Stage.TOTAL)
         if isinstance(event, TimedOut) and event.stage is Stage.HEDGE and exchange.race is None:
             return
+        if isinstance(event, TimedOut) and event.stage is Stage.HOLD and exchange.injection is None:
+            return
         self.world.feed(exchange, event)
         self.grant()
 

@@ -91,9 +91,9 @@ function times(timeouts) {
 }
 
 /** "10 a minute, 20 at once, for each user". */
-function rate({ bucket, per }) {
+function rate({ unit, bucket, per }) {
   const steady = bucket.fill_rate < 1 ? [60 * bucket.fill_rate, "a minute"] : [bucket.fill_rate, "a second"];
-  const parts = [`${+steady[0].toFixed(1)} ${steady[1]}`, `${bucket.capacity} at once`];
+  const parts = [`${+steady[0].toFixed(1)}${unit === "tokens" ? " tokens" : ""} ${steady[1]}`, `${bucket.capacity} at once`];
   return [...parts, ...(per.length ? [`for each ${per.join(" and ")}`] : [])].join(", ");
 }
 
