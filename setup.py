@@ -13,6 +13,7 @@ COMPILED = [
     "router/core/admission/controller.py",
     "router/core/admission/limiter.py",
     "router/core/admission/places.py",
+    "router/core/admission/plan.py",
     "router/core/admission/reservation.py",
     "router/core/director.py",
     "router/core/exchange.py",

@@ -22,6 +22,8 @@ from router.core.model import LlmRequest, Priority
 
 EXCHANGES = 10_000
 ENDPOINTS = 16
+TICK = 25
+"""Exchanges between two looks at what is done now and then: 25 ms at 1,000 a second."""
 
 FEATURES: tuple[tuple[str, dict[str, str]], ...] = (
     ("prefix_hash, outlier detection", {}),
@@ -121,6 +123,8 @@ def measure(subject: Director, batch: Sequence[LlmRequest]) -> float:
             exchange.feed(head, clock)
             exchange.first_byte(clock)
             exchange.feed(COMPLETE, clock)
+            if number % TICK == 0:
+                subject.limiter.flush(clock)
         best = min(best, (time.process_time() - start) / EXCHANGES * 1e6)
     return best
 

@@ -164,6 +164,12 @@ class _Levels:
     def charge(self, draws: Sequence[Draw], now: float) -> float:
         return 0.0
 
+    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
+        return None
+
+    def flush(self, now: float) -> float:
+        return 0.0
+
 
 def _full(key: int, spec: BucketSpec, now: float) -> float:
     return spec.capacity

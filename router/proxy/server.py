@@ -186,6 +186,7 @@ class ProxyServer:
         for pool in self._pools.values():
             pool.clear()
         self.wheel.stop()
+        self.director.limiter.flush(self.clock())
         await asyncio.sleep(0)
 
     # --- what an operator asks ------------------------------------------------------------------
@@ -310,6 +311,7 @@ class ProxyServer:
     def _tick(self, now: float) -> None:
         self.journal.settle()
         self.grant()
+        self.director.limiter.flush(now)
         self.director.limiter.debit(now)
         if len(self._pools) > 2 * len(self.director.fleet.hosts) + 16:
             hosts = self.director.fleet.hosts

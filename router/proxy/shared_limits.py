@@ -19,7 +19,7 @@ import msgspec
 
 from router.config.limits import RedisSpec
 from router.core.admission.claims import Ticket
-from router.core.admission.token_bucket import Draw, Verdict
+from router.core.admission.token_bucket import BucketSpec, Draw, Verdict
 from router.core.events import Verdicts
 from router.core.states import State
 from router.proxy.redis_script import SCRIPT
@@ -100,6 +100,9 @@ class SharedLimits:
         else:
             self._put(_Step(draws))
         return 0.0
+
+    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
+        self.charge((Draw(key, spec, amount),), now)
 
     def _put(self, step: _Step) -> None:
         self._queue.append(step)

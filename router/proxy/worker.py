@@ -284,6 +284,7 @@ class Worker:
             if not await server.drained(timeout):
                 server.abort_all(reason)
                 await server.drained(1.0)
+            server.director.limiter.flush(server.clock())
         self._over.set()
 
     # --- what it reports -----------------------------------------------------------------
@@ -303,6 +304,7 @@ class Worker:
     def _report(self) -> None:
         if self._server is not None:
             self._server.journal.settle()
+            self._server.director.limiter.flush(self._server.clock())
         if self._channel.backlog < MAX_CHANNEL_BACKLOG:
             if lines := self._ring.take():
                 self._channel.send(AccessLines(data=lines))

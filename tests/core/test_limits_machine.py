@@ -114,6 +114,7 @@ class Limited(RuleBasedStateMachine):
 
     def levels(self) -> dict[int, float]:
         now = self.clock.now()
+        self.director.limiter.flush(now)
         return {
             key: self.store.level(key, limit.bucket, now)
             for tenant in "tu"
@@ -222,8 +223,8 @@ class Limited(RuleBasedStateMachine):
                 elif exchange.over:
                     assert abs(claim.charged - self.spent(exchange)) < 1e-6
         elapsed = self.clock.now() - self.began
-        forgiven = self.director.limiter.counts.forgiven
         levels = self.levels()
+        forgiven = self.director.limiter.counts.forgiven
         assert all(
             claim.draw.key in levels
             for e in self.exchanges

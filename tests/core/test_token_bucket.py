@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.control.board import Board, create_file
+from router.control.shared_buckets import OWED
 from router.core.admission.token_bucket import (
     BucketSpec,
     BucketStore,
@@ -192,3 +193,74 @@ def test_one_step_never_writes_two_buckets_to_one_place() -> None:
         buckets.charge([Draw(key, spec, 5)], 0.0)
     buckets.take([Draw(key, spec, 1) for key in keys[4:]], 0.0)
     assert [buckets.level(key, spec, 0.0) for key in keys[4:]] == [9.0] * 4
+
+
+@STORES
+def test_what_is_owed_is_charged_once_at_the_flush(store: type[BucketStore]) -> None:
+    buckets, spec = store(), BucketSpec(10, 0.001, debt=5)
+    buckets.owe(1, spec, 4, 0.0)
+    buckets.owe(1, spec, -1, 0.0)
+    buckets.owe(2, spec, 18, 0.0)
+    assert buckets.flush(0.0) == 3, "of the second: the bound is -5"
+    assert buckets.flush(0.0) == 0
+    assert take(buckets, 1, spec, 0, 0.0).remaining == 7
+    assert take(buckets, 2, spec, 1, 0.0).remaining == -5
+
+
+@STORES
+def test_nobody_is_refused_for_what_has_been_given_back(store: type[BucketStore]) -> None:
+    buckets, spec = store(), BucketSpec(1000, 1e-9)
+    most, some = ([Draw(key, spec, amount) for key in (1, 2)] for amount in (995, 10))
+    assert all(verdict.allowed for verdict in buckets.take(most, 0.0))
+    assert not any(verdict.allowed for verdict in buckets.take(some, 0.0))
+    for key in (1, 2):
+        buckets.owe(key, spec, -8, 0.0)
+    assert [round(verdict.remaining) for verdict in buckets.take(some, 0.0)] == [3, 3]
+    buckets.owe(1, spec, -8, 0.0)
+    assert take(buckets, 1, spec, 10, 0.0).allowed
+
+
+def test_more_than_a_little_is_seen_by_others_at_once() -> None:
+    fd = create_file(1, 1, 4)
+    mine, other = Board(fd, 1, 1, 4).buckets(), Board(fd, 1, 1, 4).buckets()
+    spec = BucketSpec(1000, 1e-9)
+    for charged, seen in ((6, 1000), (4, 1000), (1, 989), (-9, 989), (-2, 1000)):
+        mine.owe(1, spec, charged, 0.0)
+        assert round(other.level(1, spec, 0.0)) == seen
+    os.close(fd)
+
+
+def test_what_is_owed_is_bounded() -> None:
+    """Somebody else sees the charges of many buckets without a flush."""
+    fd = create_file(1, 1, 4)
+    mine, other = Board(fd, 1, 1, 4).buckets(), Board(fd, 1, 1, 4).buckets()
+    spec = BucketSpec(1000, 1e-9)
+    for key in range(1, OWED + 1):
+        mine.owe(key, spec, 1, 0.0)
+    assert other.level(1, spec, 0.0) == 1000
+    mine.owe(OWED + 1, spec, 1, 0.0)
+    assert {other.level(key, spec, 0.0) for key in range(1, OWED + 2)} == {999}
+    os.close(fd)
+
+
+def test_processes_that_charge_behind_lose_nothing() -> None:
+    fd = create_file(1, 4, 4)
+    spec = BucketSpec(1_000_000, 1e-12)
+    children = []
+    for number in range(4):
+        if (child := os.fork()) == 0:
+            buckets = Board(fd, 1, 4, 4).buckets()
+            for turn in range(500):
+                keys = (1, 2, 3) if turn % 2 else (3, 2, 1)
+                assert all(v.allowed for v in buckets.take([Draw(k, spec, 10) for k in keys], 5.0))
+                for key in keys:
+                    buckets.owe(key, spec, -5, 5.0)
+                if turn % (7 + number) == 0:
+                    buckets.flush(5.0)
+            buckets.flush(5.0)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    buckets = Board(fd, 1, 4, 4).buckets()
+    assert [round(buckets.level(key, spec, 5.0)) for key in (1, 2, 3)] == [990_000] * 3
+    os.close(fd)

@@ -43,6 +43,7 @@ def world_with(*limits: RateLimit, **seen: int) -> World:
 def left(world: World, of: RateLimit = TOKENS) -> int:
     key = of.key(request())
     assert key is not None
+    world.director.limiter.flush(world.clock.now())
     level = world.director.limiter.store.level(key, of.bucket, world.clock.now())  # type: ignore[attr-defined]
     return round(level)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from router.core.admission.rate_limit import RateLimit
-from router.core.admission.token_bucket import Draw
+from router.core.admission.token_bucket import BucketSpec, Draw
 
 
 class Ledger(Protocol):
@@ -14,6 +14,10 @@ class Ledger(Protocol):
 
     def charge(self, draws: Sequence[Draw], now: float) -> float:
         """Take the amounts, whatever is there; negative ones are given back."""
+        ...
+
+    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
+        """As ``charge`` of one bucket, soon: nobody waits for it."""
         ...
 
 

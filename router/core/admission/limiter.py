@@ -13,6 +13,7 @@ from router.core import errors
 from router.core.admission.claims import Claim, Ledger, Wanted
 from router.core.admission.estimates import Consumption, Estimator
 from router.core.admission.meter import Meter, NoMeter
+from router.core.admission.plan import Plans, draws_for
 from router.core.admission.rate_limit import RateLimit, Standing, refusal
 from router.core.admission.reservation import Reservation
 from router.core.admission.shared_store import Shared, SharedStore
@@ -21,7 +22,6 @@ from router.core.admission.token_bucket import (
     BucketStore,
     Draw,
     Verdict,
-    may_take,
 )
 from router.core.events import Effect, Wait
 from router.core.model import LlmRequest
@@ -75,6 +75,7 @@ class Limiter:
         self.dry = False
         self._tenants: dict[str, tuple[RateLimit, ...]] = {}
         self._rules = SharedStore()
+        self._plans = Plans()
         self._streams: dict[int, Exchange] = {}
         self._debit_due = 0.0
 
@@ -82,6 +83,7 @@ class Limiter:
         """Follow a reload. Reservations under way keep the limits they were made under."""
         self._tenants = dict(snapshot.tenant_limits)
         self._rules = snapshot.shared_store
+        self._plans.clear()
         self.estimator.settings = snapshot.estimates
         self.active = bool(self._tenants) or any(r.limits for r in snapshot.routes.routes)
 
@@ -103,33 +105,30 @@ class Limiter:
 
     def start(self, exchange: "Exchange", now: float) -> Effect:
         """Take what the request needs of its limits, and let it go on, wait or end."""
-        request, here, everywhere = exchange.request, [], []
-        draws: list[Draw] = []
-        tokens = prompt = 0.0
-        for limit in self.limits(exchange):
-            key = limit.key(request)
-            if key is None:
-                continue
-            amount = 1.0
-            if limit.unit == "tokens":
-                if not tokens:
-                    prompt, output = self.estimator.expected(request)
-                    tokens = prompt + output
-                amount = min(tokens, limit.bucket.capacity)
-            draw = Draw(key, limit.bucket, amount, limit.enforce)
-            if limit.scope == "global":
-                everywhere.append((limit, draw))
-            else:
-                here.append(limit)
-                draws.append(draw)
+        request, route = exchange.request, exchange.route
+        assert route is not None
+        tenant = request.tenant
+        own = self._tenants.get(tenant) if tenant is not None else None
+        if own is None and not route.limits:
+            return exchange.director.enter(exchange, now)
+        plan = self._plans.find(route.name, route.limits, own, request)
+        here, everywhere = plan.here, plan.everywhere
         if not here and not everywhere:
             return exchange.director.enter(exchange, now)
-        exchange.reservation = reservation = Reservation(prompt, tokens > 0)
-        if here and not self._take(exchange, (tuple(here), tuple(draws)), now):
-            return self._refuse(exchange, now)
+        tokens = prompt = 0.0
+        if plan.tokens:
+            prompt, output = self.estimator.expected(request)
+            tokens = prompt + output
+        exchange.reservation = reservation = Reservation(prompt, plan.tokens)
+        if here:
+            draws = plan.here_draws
+            if plan.tokens:
+                draws = draws_for(tokens, here, draws)
+            if not self._take(exchange, (here, draws), now):
+                return self._refuse(exchange, now)
         if everywhere:
-            wanted = tuple(limit for limit, _ in everywhere), tuple(d for _, d in everywhere)
-            return self._ask(exchange, wanted, now)
+            asked = draws_for(tokens, everywhere, plan.everywhere_draws)
+            return self._ask(exchange, (everywhere, asked), now)
         return self._admit(exchange, reservation, now)
 
     def _take(self, exchange: "Exchange", wanted: Wanted, now: float) -> bool:
@@ -150,20 +149,28 @@ class Limiter:
         standing = Standing(limits, draws, verdicts)
         before = exchange.standing
         exchange.standing = standing if before is None else before.with_more(standing)
-        if not may_take(draws, verdicts):
-            return False
+        claims: list[Claim] = []
+        passed: list[str] = []
         for limit, draw, verdict in zip(limits, draws, verdicts, strict=True):
             if verdict.allowed:
-                reservation.claims.append(Claim(limit, draw, draw.amount, ledger))
+                claims.append(Claim(limit, draw, draw.amount, ledger))
+            elif draw.binding:
+                return False
             else:
-                _count(self.counts.passed, limit.name)
+                passed.append(limit.name)
+        reservation.claims += claims
+        for name in passed:
+            _count(self.counts.passed, name)
         return True
 
     def _admit(self, exchange: "Exchange", reservation: Reservation, now: float) -> Effect:
         if reservation.tokens:
             self._streams[exchange.serial] = exchange
-            taken = [c.charged for c in reservation.claims if c.limit.unit == "tokens"]
-            self.counts.reserved += max(taken, default=0.0)
+            most = 0.0
+            for claim in reservation.claims:
+                if claim.charged > most and claim.limit.unit == "tokens":
+                    most = claim.charged
+            self.counts.reserved += most
         return exchange.director.enter(exchange, now)
 
     def _refuse(self, exchange: "Exchange", now: float) -> Effect:
@@ -231,6 +238,13 @@ class Limiter:
 
     # --- while it runs, and the end ---------------------------------------------------------
 
+    def flush(self, now: float) -> None:
+        """Charge this machine's buckets what requests that are over came to.
+
+        Drivers call it every few milliseconds, and before they report and end.
+        """
+        self.counts.forgiven += self.store.flush(now)
+
     def debit(self, now: float) -> None:
         """Charge what running answers have come to beyond what was reserved for them.
 
@@ -260,7 +274,7 @@ class Limiter:
         if reservation.tokens and reservation.reached:
             used = self._spent(exchange, reservation)
             self.counts.charged += used
-        self.counts.forgiven += reservation.settle(used, now)
+        reservation.settle(used, now)
 
     def _spent(self, exchange: "Exchange", reservation: Reservation) -> float:
         """LLM tokens of an exchange that is over and reached an endpoint.

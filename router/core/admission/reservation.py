@@ -37,17 +37,22 @@ class Reservation:
         Returns:
             the tokens that the bounds of debt forgave.
         """
-        over = [c for c in self.claims if c.limit.unit == "tokens" and used > c.charged]
-        return _adjust(over, used, now)
+        due: dict[Ledger, list[Draw]] = {}
+        for claim in self.claims:
+            if claim.limit.unit == "tokens" and used > claim.charged:
+                draw = Draw(claim.draw.key, claim.draw.spec, used - claim.charged)
+                claim.charged = used
+                due.setdefault(claim.ledger, []).append(draw)
+        forgiven = 0.0
+        for ledger, draws in due.items():
+            forgiven += ledger.charge(draws, now)
+        return forgiven
 
-    def settle(self, used: float, now: float) -> float:
-        """Bring every claim to what the request came to.
+    def settle(self, used: float, now: float) -> None:
+        """Bring every claim to what the request came to; their ledgers charge it soon.
 
         Args:
             used: LLM tokens. A request counts for one if it reached an endpoint, else for none.
-
-        Returns:
-            the tokens that the bounds of debt forgave.
 
         Raises:
             ReservationError: on a second call.
@@ -55,26 +60,21 @@ class Reservation:
         if self.settled:
             raise ReservationError("reservation settled twice")
         self.settled = True
-        if not self.reached:
-            return _adjust(self.claims, 0.0, now)
-        if not self.tokens:
-            return 0.0
-        return _adjust([c for c in self.claims if c.limit.unit == "tokens"], used, now)
+        reached = self.reached
+        if reached and not self.tokens:
+            return
+        for claim in self.claims:
+            if not reached:
+                came = 0.0
+            elif claim.limit.unit == "tokens":
+                came = used
+            else:
+                continue
+            if (more := came - claim.charged) != 0.0:
+                claim.charged = came
+                draw = claim.draw
+                claim.ledger.owe(draw.key, draw.spec, more, now)
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else "held"
         return f"<Reservation {state} {[(c.limit.name, c.charged) for c in self.claims]}>"
-
-
-def _adjust(claims: list[Claim], used: float, now: float) -> float:
-    """Bring claims to ``used``, of each store in one step; returns what debt's bounds forgave."""
-    due: dict[Ledger, list[Draw]] = {}
-    for claim in claims:
-        if (more := used - claim.charged) != 0:
-            claim.charged = used
-            draw = Draw(claim.draw.key, claim.draw.spec, more)
-            due.setdefault(claim.ledger, []).append(draw)
-    forgiven = 0.0
-    for ledger, draws in due.items():
-        forgiven += ledger.charge(draws, now)
-    return forgiven

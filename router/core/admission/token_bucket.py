@@ -63,6 +63,18 @@ class BucketStore(Protocol):
         """
         ...
 
+    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
+        """Charge this at the next ``flush`` or before; negative amounts are given back."""
+        ...
+
+    def flush(self, now: float) -> float:
+        """Charge what is owed.
+
+        Returns:
+            the tokens that the bounds of debt forgave of what was owed since the last flush.
+        """
+        ...
+
 
 def filled(level: float, since: float, spec: BucketSpec) -> float:
     """The level ``since`` seconds after the last step; a clock that went back counts as none."""
@@ -105,6 +117,12 @@ class Bottomless:
     def charge(self, draws: Sequence[Draw], now: float) -> float:
         return 0.0
 
+    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
+        return None
+
+    def flush(self, now: float) -> float:
+        return 0.0
+
 
 class LocalBuckets:
     """Levels in this process's memory.
@@ -114,11 +132,12 @@ class LocalBuckets:
             its owner had used up.
     """
 
-    __slots__ = ("_levels", "_limit", "forgotten")
+    __slots__ = ("_forgiven", "_levels", "_limit", "forgotten")
 
     def __init__(self, limit: int = 16384) -> None:
         self._levels: dict[int, tuple[float, float]] = {}
         self._limit = limit
+        self._forgiven = 0.0
         self.forgotten = 0
 
     def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
@@ -137,6 +156,14 @@ class LocalBuckets:
             self._put(draw.key, level, now)
             total += forgiven
         return total
+
+    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
+        # Nobody else waits for it, and it costs no lock.
+        self._forgiven += self.charge((Draw(key, spec, amount),), now)
+
+    def flush(self, now: float) -> float:
+        forgiven, self._forgiven = self._forgiven, 0.0
+        return forgiven
 
     def level(self, key: int, spec: BucketSpec, now: float) -> float:
         """Tokens in a bucket at this moment; changes nothing."""
