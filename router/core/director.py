@@ -249,7 +249,7 @@ class Director:
             return self._choose(exchange, traffic, hosts, now)
         assert exchange.route is not None
         tried = exchange.tried if exchange.route.retry.previous_hosts else ()
-        held, word = traffic.sticky.find(exchange.request, traffic.hosts, tried, now)
+        held, word, session = traffic.sticky.find(exchange.request, traffic.hosts, tried, now)
         if held is not None and traffic.limit and held.active >= traffic.limit:
             return self._choose(exchange, traffic, hosts, now)  # this once: it stays the session's
         if held is not None:
@@ -261,7 +261,7 @@ class Director:
             picked = chosen[0], chosen[1] + word
         else:
             return None
-        exchange.cookie = traffic.sticky.keep(exchange.request, picked[0], now)
+        exchange.cookie = traffic.sticky.keep(session, picked[0], now)
         return picked
 
     def _choose(

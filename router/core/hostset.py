@@ -168,7 +168,7 @@ class HostSet:
         "_cluster",
         "_fleet",
         "_levels",
-        "_load",
+        "_percent",
         "_usable",
         "_version",
         "all",
@@ -181,7 +181,7 @@ class HostSet:
         self._cluster = cluster
         self._version = -1
         self._usable: tuple[HostState, ...] = ()
-        self._load: tuple[int, ...] = ()
+        self._percent: tuple[Level, ...] = ()
         self.all = tuple(hosts)
         self.panic = False
         weights = cluster.locality_weights
@@ -214,9 +214,11 @@ class HostSet:
             key: 64 bits by which the balancer places the request; the same key gets the same
                 group while nothing changes. None: by chance.
         """
-        self.usable()
-        point = int(rng.random() * 100) if key is None else key
-        return self._levels[level_at(self._load, point)].draw(key, rng)
+        if self._version != self._fleet.version:
+            self._count()
+        point = int(rng.random() * 100) if key is None else key % 100
+        level = self._percent[point]
+        return level.draw(key, rng) if level.localities else level.whole
 
     def groups(self) -> list[Group]:
         """All that a request may be given to now, whatever its key."""
@@ -233,7 +235,7 @@ class HostSet:
         found: Shares = shares([level.count() for level in levels], cluster.panic_threshold * 100)
         for level, load, panic in zip(levels, found.load, found.panic, strict=True):
             level.settle(load, panic, cluster.fail_traffic_on_panic)
-        self._load = found.load
+        self._percent = tuple(levels[level_at(found.load, point)] for point in range(100))
         self.panic = any(level.panic and level.load for level in levels)
         if len(levels) == 1:
             self._usable = levels[0].whole.hosts

@@ -288,6 +288,9 @@ class Matcher(msgspec.Struct, frozen=True, kw_only=True):
     more: tuple[Condition, ...] = ()
 
     def matches(self, request: LlmRequest, rng: Rng) -> bool:
+        model = self.model
+        if model is not None and model != request.model and not self.takes_model(request.model):
+            return False
         return not self.mismatches(request, rng)
 
     def mismatches(self, request: LlmRequest, rng: Rng) -> tuple[str, ...]:
@@ -345,10 +348,11 @@ class Matcher(msgspec.Struct, frozen=True, kw_only=True):
             return f"header {name}: wants {wanted}, has {shown(has)}"
         return next(other for other in self.more if other.label == label).words(request)
 
-    @property
-    def model_decides(self) -> bool:
-        """Whether a request of the model named here, if one is, always matches."""
-        return self == Matcher(model=self.exact_model, adapters=self.adapters)
+    def bare(self, headers: tuple[tuple[str, StringMatch], ...]) -> bool:
+        """Whether a request of the model named here, if one is, always matches but for these
+        conditions on headers."""
+        only = Matcher(model=self.exact_model, adapters=self.adapters, headers=self.headers)
+        return not headers and self == only
 
     @property
     def exact_model(self) -> str | None:

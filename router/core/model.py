@@ -127,7 +127,7 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def cookie(self, name: bytes) -> bytes | None:
         header = self.header(b"cookie")
-        if header is None:
+        if header is None or name not in header:
             return None
         for pair in header.split(b";"):
             key, _, value = pair.strip().partition(b"=")

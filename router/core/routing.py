@@ -1,7 +1,8 @@
 """From a request to a route: the first route that matches wins, as in Envoy.
 
 Most routes name one model exactly, so the table is indexed by model once, when it is built: a
-request looks only at the routes that could take its model, in their order (see ``matching``).
+request looks only at the routes that could take its model, in their order (see ``matching``), and
+of these only at those that its headers leave (``route_index``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from router.core.mirror import Mirror
 from router.core.model import LlmRequest
 from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
+from router.core.route_index import Candidates
 
 __all__ = [
     "Destination",
@@ -69,7 +71,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``split``: whether the arm is drawn by the request's prefix hash, so that a conversation never
     changes its version half-way, or anew for each request. Without a hash it is drawn anew.
     ``head_limit`` and ``silence_limit`` (seconds, 0 = none) follow from the rest: how long an
-    attempt may take to the response head, and how long a response may be silent.
+    attempt may take to the response head, and how long a response may be silent; so does
+    ``total_weight``, of all destinations.
     ``answer``: given instead of going anywhere, where there are no destinations; ``actions`` are
     what is done to it.
     """
@@ -89,11 +92,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     mirrors: tuple[Mirror, ...] = ()
     head_limit: float = 0.0
     silence_limit: float = 0.0
+    total_weight: int = 0
 
     def __post_init__(self) -> None:
         limits, retry = self.timeouts, self.retry
         silence = retry.per_try_idle_timeout
         head = _tighter(retry.per_try_timeout or limits.first_byte, silence)
+        total = sum(arm.weight for arm in self.destinations)
+        msgspec.structs.force_setattr(self, "total_weight", total)
         msgspec.structs.force_setattr(self, "head_limit", head)
         msgspec.structs.force_setattr(self, "silence_limit", _tighter(limits.idle, silence))
 
@@ -102,7 +108,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         arms = self.destinations
         if len(arms) == 1:
             return arms[0]
-        total = sum(arm.weight for arm in arms)
+        total = self.total_weight
         if self.split == "conversation" and request.prefix_hash is not None:
             # Mixed with the route's name: two routes must not split the same conversations alike.
             point = xxhash.xxh3_64_intdigest(b"%x" % request.prefix_hash + self.name.encode())
@@ -132,8 +138,6 @@ class RouteTable:
     __slots__ = (
         "_any_model",
         "_by_model",
-        "_certain",
-        "_certain_default",
         "_models",
         "aliases",
         "preflights",
@@ -151,20 +155,17 @@ class RouteTable:
             if (cors := _cors_of(route)) is not None
         )
         names = (*self._models, *{name for r in routes for name in r.match.adapters})
-        self._any_model = tuple(r for r in routes if r.match.exact_model is None)
-        self._by_model: Mapping[str | None, tuple[Route, ...]] = {
-            name: tuple(
-                r for r in routes if r.match.exact_model in (None, name) or name in r.match.adapters
+        self._any_model = Candidates([r for r in routes if r.match.exact_model is None])
+        self._by_model: Mapping[str | None, Candidates] = {
+            name: Candidates(
+                [
+                    r
+                    for r in routes
+                    if r.match.exact_model in (None, name) or name in r.match.adapters
+                ]
             )
             for name in names
         }
-        # Where the first candidate asks for nothing but the model there is nothing to compare.
-        self._certain = {
-            name: found[0] if found[0].match.model_decides else None
-            for name, found in self._by_model.items()
-        }
-        first = self._any_model[0] if self._any_model else None
-        self._certain_default = first if first is not None and first.match == Matcher() else None
 
     def resolved(self, request: LlmRequest) -> LlmRequest:
         """The request with the model that its own stands for."""
@@ -185,13 +186,10 @@ class RouteTable:
 
     def match(self, request: LlmRequest, rng: Rng) -> Route | None:
         """The first route that takes the request, or None."""
-        certain = self._certain.get(request.model, self._certain_default)
-        if certain is not None:
-            return certain
-        for route in self._by_model.get(request.model, self._any_model):
-            if route.match.matches(request, rng):
-                return route
-        return None
+        candidates = self._by_model.get(request.model, self._any_model)
+        if candidates.certain is not None:
+            return candidates.certain
+        return candidates.match(request, rng)
 
     def knows(self, model: str) -> bool:
         """Whether any route could take this model, whatever its other conditions."""

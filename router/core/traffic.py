@@ -1,5 +1,7 @@
 """One cluster, or a subset of it, as the director serves it."""
 
+from collections.abc import Callable
+
 from router.core.admission.places import Places
 from router.core.balancers.base import Balancer, Keyed
 from router.core.clock import Rng
@@ -10,6 +12,7 @@ from router.core.model import LlmRequest
 from router.core.session.sticky import Sticky
 
 Subset = tuple[tuple[str, str], ...]
+KeyReader = Callable[[LlmRequest], int | None]
 
 
 class ClusterTraffic:
@@ -23,6 +26,7 @@ class ClusterTraffic:
 
     __slots__ = (
         "_by_group",
+        "_key_of",
         "balancer",
         "cluster",
         "high",
@@ -49,14 +53,14 @@ class ClusterTraffic:
         self.limit = _endpoint_limit(cluster)
         self.hosts = _host_set(cluster, subset, fleet)
         self.balancer = cluster.balancer.build(rng, fleet.affinity)
+        self._key_of = _key_reader(self.balancer)
         self._by_group: dict[GroupKey, Balancer] = {}
         self.sticky = _sticky(cluster, subset, fleet, places)
 
     def group(self, request: LlmRequest, rng: Rng) -> Group:
         """Where the request goes if the hosts are in groups; the group may be empty."""
-        balancer = self.balancer
-        key = balancer.key_of(request) if isinstance(balancer, Keyed) else None
-        return self.hosts.draw(key, rng)
+        key_of = self._key_of
+        return self.hosts.draw(None if key_of is None else key_of(request), rng)
 
     def balancer_of(self, group: Group, rng: Rng, fleet: Fleet) -> Balancer:
         """The balancer of one group, made on first use: balancers key schedules on their hosts."""
@@ -72,7 +76,12 @@ class ClusterTraffic:
         """Whether an endpoint takes one more; also where there is none, for that is no queue's
         matter."""
         limit, hosts = self.limit, self.hosts.usable()
-        return not limit or not hosts or any(host.active < limit for host in hosts)
+        if not limit or not hosts:
+            return True
+        for host in hosts:  # noqa: SIM110 - asked of every request: no generator
+            if host.active < limit:
+                return True
+        return False
 
     def refusing(self) -> int:
         """The limit on requests that every endpoint is at; 0: not every one is."""
@@ -86,6 +95,7 @@ class ClusterTraffic:
         """Follow a reload; the balancer starts anew only if its configuration changed."""
         if cluster.balancer != self.cluster.balancer:
             self.balancer = cluster.balancer.build(rng, fleet.affinity)
+            self._key_of = _key_reader(self.balancer)
             self._by_group.clear()
         if cluster.session != self.cluster.session:
             self.sticky = _sticky(cluster, self.subset, fleet, self.places)
@@ -95,6 +105,12 @@ class ClusterTraffic:
 
     def __repr__(self) -> str:
         return f"<ClusterTraffic {self.cluster.name} {self.hosts!r} {self.places!r}>"
+
+
+def _key_reader(balancer: Balancer) -> KeyReader | None:
+    """What the balancer places a request by; None where it goes by chance or load."""
+    # Asked once: isinstance of a protocol costs more than all the rest of a pick.
+    return balancer.key_of if isinstance(balancer, Keyed) else None
 
 
 def _sticky(cluster: Cluster, subset: Subset, fleet: Fleet, places: Places) -> Sticky | None:

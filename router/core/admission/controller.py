@@ -32,7 +32,10 @@ def admit(exchange: "Exchange", now: float) -> Effect:
         if not traffic.limit:
             if not places.queue.waiting:
                 return exchange.connect(now)
-        elif traffic.has_room() and places.queue.first(room=lambda lane: lane is traffic) is None:
+        elif traffic.has_room() and (
+            not places.queue.waiting
+            or places.queue.first(room=lambda lane: lane is traffic) is None
+        ):
             return exchange.connect(now)
     if traffic.limit and (bound := traffic.refusing()):
         return refuse(exchange, "endpoints", f"max_requests of {bound} at every endpoint", now)

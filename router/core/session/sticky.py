@@ -35,6 +35,9 @@ class Sticky:
         "_all",
         "_by_code",
         "_by_slot",
+        "_codes",
+        "_is_cookie",
+        "_line",
         "_read",
         "_salt",
         "_table",
@@ -50,38 +53,45 @@ class Sticky:
         self._table = table
         self._salt = f"{scope}\0{policy.kind}\0{policy.name}\0".encode()
         self._read = _reader(policy)
+        self._is_cookie = policy.kind == "cookie"
+        name, attributes = (
+            t.encode().replace(b"%", b"%%") for t in (policy.name, policy.attributes)
+        )
+        self._line = name + b"=%b" + attributes
         self._all: tuple[HostState, ...] = ()
         self._by_code: dict[bytes, HostState] = {}
+        self._codes: dict[HostState, bytes] = {}
         self._by_slot: dict[int, HostState] = {}
 
     def find(
         self, request: LlmRequest, hosts: HostSet, tried: tuple[EndpointId, ...], now: float
-    ) -> tuple[HostState | None, str]:
-        """The session's endpoint if there is one that can be used, and what became of it."""
+    ) -> tuple[HostState | None, str, bytes | None]:
+        """The session's endpoint if there is one that can be used, what became of it, and what the
+        session is known by."""
         value = self._read(request)
         host, known = self._remembered(value, hosts, now)
         if host is not None and fit(host) and host.endpoint.id not in tried:
             self.counts.kept += 1
-            return host, "session"
+            return host, "session", value
         if known:
             self.counts.moved += 1
-            return None, ", session moved"
+            return None, ", session moved", value
         if value is None and self.policy.kind != "cookie":
-            return None, ""
+            return None, "", None
         self.counts.begun += 1
-        return None, ", new session"
+        return None, ", new session", value
 
-    def keep(self, request: LlmRequest, host: HostState, now: float) -> bytes | None:
-        """Remember where the session's request goes; returns the cookie to set, if any."""
-        value = self._read(request)
-        policy = self.policy
-        if policy.kind == "cookie":
-            code = code_of(host)
-            if value == code:
-                return None
-            return b"%b=%b%b" % (policy.name.encode(), code, policy.attributes.encode())
+    def keep(self, value: bytes | None, host: HostState, now: float) -> bytes | None:
+        """Remember where the session's request goes; returns the cookie to set, if any.
+
+        Args:
+            value: what ``find`` says that the session is known by.
+        """
+        if self._is_cookie:
+            code = self._codes.get(host) or code_of(host)
+            return None if value == code else self._line % code
         if value is not None:
-            self._table.put(self._key(value), host.slot, now, policy.ttl)
+            self._table.put(self._key(value), host.slot, now, self.policy.ttl)
         return None
 
     def remembered(
@@ -97,7 +107,8 @@ class Sticky:
         """The host, and whether any was remembered, also one that is gone."""
         if hosts.all is not self._all:
             self._all = hosts.all
-            self._by_code = {code_of(host): host for host in hosts.all}
+            self._codes = {host: code_of(host) for host in hosts.all}
+            self._by_code = {code: host for host, code in self._codes.items()}
             self._by_slot = {host.slot: host for host in hosts.all}
         if value is None:
             return None, False
