@@ -34,6 +34,7 @@ from router.control.scrape import Scraper
 from router.control.slots import BoardFull, SlotTable
 from router.control.sockets import ReservedAddress
 from router.control.store import ConfigStore, checked
+from router.control.store_watch import StoreWatch
 from router.control.supervisor import Supervisor
 from router.core.health.monitor import counts_in
 from router.core.model import AdminState
@@ -117,6 +118,7 @@ class ControlPlane:
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.priorities = PriorityWatch(self.roster, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
+        self._stores = StoreWatch(lambda: [w.totals for w in self.supervisor.workers.values()])
         self.certificates = MaterialWatch(
             lambda: self.store.config, self._certificates_changed, tell=self.journal.add
         )
@@ -317,6 +319,7 @@ class ControlPlane:
             self.drains.look(loop.time())
             self.priorities.look(self.store.snapshot)
             self.breakers.look(self.store.snapshot.clusters.values())
+            self._stores.look(self.store.config.redis)
 
     def _cancel_at(self, id_: str, reason: str) -> None:
         self.supervisor.broadcast(CancelAt(endpoint=id_, reason=reason))
@@ -396,17 +399,14 @@ class ControlPlane:
         add_breakers(totals, self.store.snapshot, self.in_flight)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         self.issuers.add_to(totals, now)
-        gauges = totals.gauges
-        gauges["config_generation"] = _one(self.store.generation)
-        gauges["workers_ready"] = _one(self.supervisor.serving)
-        gauges["draining"] = _one(float(self.failing))
-        gauges["build_info"] = {(VERSION,): 1.0}
-        counters = totals.counters
-        counters["config_reloads_total"] = {(k,): float(n) for k, n in self._reloads.items()}
-        counters["worker_restarts_total"] = _one(self.supervisor.restarts)
-        dropped = totals.counter("access_log_dropped_total")
-        dropped += 0 if self._access is None else self._access.dropped
-        counters["access_log_dropped_total"] = _one(dropped)
+        totals.gauges["config_generation"] = _one(self.store.generation)
+        totals.gauges["workers_ready"] = _one(self.supervisor.serving)
+        totals.gauges["draining"] = _one(float(self.failing))
+        totals.gauges["build_info"] = {(VERSION,): 1.0}
+        totals.counters["config_reloads_total"] = {(k,): n for k, n in self._reloads.items()}
+        totals.counters["worker_restarts_total"] = _one(self.supervisor.restarts)
+        name, dropped = "access_log_dropped_total", self._access.dropped if self._access else 0
+        totals.counters[name] = _one(totals.counter(name) + dropped)
         return totals
 
     async def requests(self) -> list[dict[str, Any]]:

@@ -1,9 +1,6 @@
 """Which buckets requests draw on is found out once for each kind of them, and forgotten in time."""
 
-import pytest
-
-from router.core.admission import plan
-from router.core.admission.plan import Plans, draws_for
+from router.core.admission.plan import PLANS, Plans, draws_for
 from router.core.admission.rate_limit import Descriptor, RateLimit
 from router.core.admission.token_bucket import BucketSpec
 from tests.core.world import request
@@ -43,10 +40,9 @@ def test_requests_of_a_kind_have_one_plan_and_others_another() -> None:
     assert own.here == (BY_MODEL, ALL)
 
 
-def test_plans_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "PLANS", 3)
+def test_plans_are_bounded() -> None:
     plans = Plans()
-    for number in range(9):
+    for number in range(PLANS + 9):
         plans.find("r", (BY_MODEL,), None, request(tenant=f"t{number}", model="m"))
         plans.find(f"r{number}", (ALL,), None, request())
-    assert repr(plans) == "<Plans 3 of 3 groups>"
+    assert repr(plans) == f"<Plans {PLANS} of {PLANS} groups>"

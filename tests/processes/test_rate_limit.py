@@ -184,7 +184,16 @@ async def test_two_routers_share_a_limit_through_redis(
             status, seen = await one.ask("POST", "/explain", {"model": "emulated"})
             assert status == 200
             assert seen["admission"]["limits"][0]["scope"] == "global"
+            await redis.stop()
+            await ask(one, "red")
+            await until(lambda: logged(one, "the store of shared rate limits is lost"))
+            await redis.start()
+            await until(lambda: logged(one, "the store of shared rate limits is back"))
     await redis.stop()
+
+
+async def logged(router: RouterProcess, words: str) -> bool:
+    return any(words in line for line in router.log)
 
 
 async def reached(router: RouterProcess, workers: int) -> bool:
