@@ -125,7 +125,7 @@ class TestEndpoints:
             shown = (await router.endpoints())[a.address]
             assert "503" in shown["probe_error"]
             assert not shown["usable"]
-            assert {await router.served_by() for _ in range(4)} == {"b"}
+            await until(lambda: served_only_by(router, "b"))  # workers hear of it a moment later
         finally:
             a.faults.clear()
         await until(lambda: health(router, a.address, True))
@@ -426,6 +426,10 @@ async def idle(router) -> bool:
 async def has_load(router, address: str) -> bool:
     load = (await router.endpoints())[address]["load"]
     return load is not None and load["fresh"]
+
+
+async def served_only_by(router, name):
+    return {await router.served_by() for _ in range(4)} == {name}
 
 
 async def health(router, address: str, healthy: bool) -> bool:
