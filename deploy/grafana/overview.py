@@ -93,17 +93,6 @@ OVERVIEW = (
         },
         width=12,
     ),
-    Panel(
-        "Injected faults",
-        "reqps",
-        {
-            "{{fault}} {{route}}": rate("warmpath_faults_injected_total", "route, fault", ""),
-            "left out {{route}}": rate("warmpath_faults_overflow_total", "route", ""),
-            "held {{route}}": "sum by (route) (warmpath_faults_active)",
-        },
-        "Delays, aborts, cuts and stalls that routes make on purpose.",
-        width=12,
-    ),
     *DETOURS,
     Panel(
         "Bytes",

@@ -1,8 +1,8 @@
 """Exchanges that have ended, recorded several at a time.
 
-A record costs a few microseconds, most of them in waiting for memory: between two requests its
-code and data have left the caches. Done one after another, twenty records cost what five cost
-alone. So they wait for the next tick of the wheel, or until there are enough of them.
+Between two requests the code and the data of a record leave the processor's caches. Done one after
+another they are fetched once. So exchanges wait for the next tick of the wheel, or until there are
+enough of them.
 """
 
 from typing import TYPE_CHECKING, Final

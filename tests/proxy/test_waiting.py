@@ -7,7 +7,6 @@ import pytest
 
 from router.core.admission.breaker import CircuitBreaker, QueuePolicy
 from router.core.routing import Timeouts
-from router.proxy import waiting
 from tests.proxy.rig import Client, EngineConnection, Rig, chat
 
 BODY = b'{"model":"m","stream":true}'
@@ -176,4 +175,3 @@ async def test_a_short_wait_changes_nothing(rig: Rig) -> None:
     engine.held.set()
     status, _, payload = await client.response()
     assert (status, payload) == (500, b"oops")
-    assert waiting.MAX_GATHERED > 0
