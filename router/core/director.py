@@ -96,6 +96,7 @@ class Director:
         self.mirrors = {
             key: state for key, state in self.mirrors.items() if key[0] in routes or state.in_flight
         }
+        self.fleet.forget_memories(snapshot.clusters)
         self._traffic = {
             key: traffic for key, traffic in self._traffic.items() if key[0] in snapshot.clusters
         }
@@ -273,7 +274,7 @@ class Director:
         if traffic.hosts.layered:
             group = traffic.group(request, self.rng)
             hosts, label = group.hosts, group.label
-            balancer = traffic.balancer_of(group, self.rng, self.fleet)
+            balancer = traffic.balancer_of(group, self.rng)
         if exchange.trace is not NO_TRACE:
             traffic.hosts.explain(exchange.trace)
             exchange.trace.chosen_from(hosts)
@@ -327,7 +328,7 @@ class Director:
         hosts, balancer = traffic.hosts.usable(), traffic.balancer
         if traffic.hosts.layered:
             group = traffic.group(request, self.rng)
-            hosts, balancer = group.hosts, traffic.balancer_of(group, self.rng, self.fleet)
+            hosts, balancer = group.hosts, traffic.balancer_of(group, self.rng)
         return balancer.pick(request, hosts, self.rng, (), now)[0] if hosts else None
 
     def _elsewhere(

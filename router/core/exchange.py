@@ -26,7 +26,7 @@ from router.core.events import (
     Stage,
     Wait,
 )
-from router.core.host import Lease, Outcome
+from router.core.host import HostState, Lease, Outcome, Work
 from router.core.model import EndpointId, LlmRequest
 from router.core.retry import decision, race
 from router.core.retry.race import Race
@@ -78,6 +78,7 @@ class Exchange:
         reservation: what it holds of its rate limits; None where none applied.
         actions: what is done to the request and its response on this route; None for nothing.
         head_at: when the head went to the client; None before.
+        work: what the balancer keeps of the attempt whose answer the client got, or gets.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class Exchange:
         "trace",
         "traffic",
         "tried",
+        "work",
     )
 
     def __init__(
@@ -155,6 +157,7 @@ class Exchange:
         self.reservation: Reservation | None = None
         self.head_at: float | None = None
         self.ended_at: float | None = None
+        self.work: Work | None = None
 
     @property
     def queued(self) -> bool:
@@ -188,6 +191,17 @@ class Exchange:
                 seen.observe(now - self.lease.since)
             self.lease.first_byte(now, self.request.stream)
 
+    def usage(self, prompt: int, cached: int | None) -> None:
+        """A report, not an event: how many tokens the engine counted. Once it is over.
+
+        Args:
+            prompt: tokens of the prompt.
+            cached: how many of them it had in its cache; None: it does not say.
+        """
+        if self.work is not None and self.status < 400:
+            work, self.work = self.work, None
+            work.usage(prompt, cached)
+
     # --- getting a place ------------------------------------------------------------------
 
     def enqueue(self) -> Effect:
@@ -213,7 +227,7 @@ class Exchange:
             return self.reject(error, now)
         host, self.reason = picked
         self.attempt += 1
-        self.lease = Lease(host, now)
+        self.lease = self.new_lease(host, now)
         self.places.take()
         self.tried += (host.endpoint.id,)
         self.state = _CONNECTING
@@ -229,6 +243,14 @@ class Exchange:
             route.timeouts.connect,
             route.head_limit,
         )
+
+    def new_lease(self, host: HostState, now: float) -> Lease:
+        """A claim on an endpoint for one more attempt."""
+        assert self.traffic is not None
+        accounts = self.traffic.accounts
+        if accounts is None:
+            return Lease(host, now)
+        return Lease(host, now, accounts.begin(self.request, host, now))
 
     # --- ends -------------------------------------------------------------------------------
 
@@ -283,6 +305,7 @@ class Exchange:
     def end_attempt(self, outcome: Outcome, now: float) -> None:
         assert self.lease is not None and self.places is not None
         self.lease.release(outcome, now)
+        self.work = self.lease.work
         self.lease = None
         self.places.give_back()
 

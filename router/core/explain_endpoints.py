@@ -55,7 +55,7 @@ def _grouped(exchange: Exchange, traffic: ClusterTraffic) -> Scores:
     director = exchange.director
     found = Scores()
     for group in traffic.hosts.groups():
-        balancer = traffic.balancer_of(group, director.rng, director.fleet)
+        balancer = traffic.balancer_of(group, director.rng)
         if group.hosts and isinstance(balancer, Explaining):
             one = balancer.explain(exchange.request, group.hosts)
             found = Scores(notes={**one.notes, **found.notes}, hosts={**found.hosts, **one.hosts})

@@ -6,7 +6,7 @@ is released, so that an endpoint that comes back finds its own in-flight count.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from router.core.balancers.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
@@ -14,6 +14,7 @@ from router.core.health.outlier import Detector, Outlier
 from router.core.health.strain import Strain
 from router.core.host import HostState, SharedLoad, SoleWorker
 from router.core.load import LoadReport
+from router.core.memory import ClusterMemory
 from router.core.model import AdminState, Endpoint, EndpointId
 from router.core.session.table import SessionTable
 
@@ -54,6 +55,7 @@ class Fleet:
         self._suspect: Suspicion = suspect if suspect is not None else _ignored
         self._tell_pushed = tell_pushed
         self.sessions = sessions if sessions is not None else SessionTable.of_size(1 << 12)
+        self._memories: dict[str, ClusterMemory] = {}
         self._next_slot = 0
         self.strain = Strain()
 
@@ -79,6 +81,8 @@ class Fleet:
                 host.endpoint = endpoint
             hosts[endpoint.id] = host
         self.hosts = hosts
+        for id_, host in known.items():
+            self._forget(id_, host)
         self.leaving = {id_: host for id_, host in known.items() if host.in_flight > 0}
         self.version += 1
 
@@ -100,6 +104,25 @@ class Fleet:
         self._next_slot += 1
         return self._next_slot - 1
 
+    # What balancers remember.
+
+    def memory(self, cluster: str) -> ClusterMemory:
+        """Of a cluster, made on first use."""
+        memory = self._memories.get(cluster)
+        if memory is None:
+            memory = self._memories[cluster] = ClusterMemory(self.affinity)
+        return memory
+
+    def forget_memories(self, clusters: Collection[str]) -> None:
+        """Keep what is remembered of these clusters."""
+        self._memories = {name: kept for name, kept in self._memories.items() if name in clusters}
+
+    def _forget(self, id_: EndpointId, host: HostState) -> None:
+        """It is gone, or down: whatever it held in its caches cannot be relied on any more."""
+        memory = self._memories.get(host.endpoint.cluster)
+        if memory is not None:
+            memory.lost(id_)
+
     # What the control plane tells us of an endpoint. Unknown ids are ignored: the message may
     # have crossed a reload that removed the endpoint.
 
@@ -112,6 +135,8 @@ class Fleet:
         if (host := self.hosts.get(id_)) is not None and host.healthy is not healthy:
             host.healthy = healthy
             self.version += 1
+            if not healthy:
+                self._forget(id_, host)
 
     def set_ejected(self, id_: EndpointId, ejected: bool) -> None:
         if (host := self.hosts.get(id_)) is not None and host.ejected is not ejected:

@@ -99,6 +99,25 @@ class Latency:
         return f"<Latency {self._value:.3f}s at={self._at:g}>"
 
 
+class Work(Protocol):
+    """What a balancer keeps of an attempt, from the pick to the engine's last word on it."""
+
+    def first_token(self, now: float, streamed: bool) -> None:
+        """The endpoint has begun to give what was asked for. ``streamed``: piece by piece."""
+        ...
+
+    def ended(self, outcome: Outcome, now: float) -> None:
+        """The attempt is over; told once."""
+        ...
+
+    def usage(self, prompt: int, cached: int | None) -> None:
+        """Tokens of the prompt, and how many of them came from its cache, as the engine counted.
+
+        Told after the end, at most once. ``cached`` None: it does not say.
+        """
+        ...
+
+
 class SharedLoad(Protocol):
     """The in-flight counts of the other worker processes of this machine."""
 
@@ -209,12 +228,14 @@ class Lease:
     """One attempt's claim on an endpoint.
 
     ``verdict`` is what the response head says the attempt came to, None before there is one.
+    ``work`` is what the balancer keeps of it, None where it keeps nothing.
     """
 
-    __slots__ = ("heard", "host", "released", "since", "verdict")
+    __slots__ = ("heard", "host", "released", "since", "verdict", "work")
 
-    def __init__(self, host: HostState, now: float) -> None:
+    def __init__(self, host: HostState, now: float, work: Work | None = None) -> None:
         self.host = host
+        self.work = work
         self.since = now
         self.heard = False
         self.released = False
@@ -246,6 +267,8 @@ class Lease:
             return
         self.heard = True
         host = self.host
+        if self.work is not None:
+            self.work.first_token(now, streamed)
         if host.latency is not None:
             host.latency.observe(now - self.since, now)
         if streamed:
@@ -272,6 +295,8 @@ class Lease:
         host = self.host
         host.in_flight -= 1
         host.outcomes[outcome] += 1
+        if self.work is not None:
+            self.work.ended(outcome, self.since if now is None else now)
         if host.latency is not None and now is not None and outcome in _FAILURES:
             host.latency.failed(0.0 if self.heard else now - self.since, now)
         host.shared.publish(host.slot, host.in_flight)

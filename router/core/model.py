@@ -81,7 +81,9 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     (see ``router.proxy.peek``), or None where the body has no prompt. ``tenant`` is who pays for
     the request, None where nobody said; ``scheme`` is how the client came. ``permitted``: the
     models that it may ask for, None for any. ``alias`` is the name that the client used where
-    ``model`` is what it stands for.
+    ``model`` is what it stands for. ``checkpoints`` name the beginnings of the prompt (see
+    ``router.core.prefix.blocks``), ``prompt_bytes`` is its length; both are empty unless the face
+    was asked for them.
     """
 
     id: str
@@ -102,6 +104,8 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     scheme: str = "http"
     permitted: NameSet | None = None
     alias: str | None = None
+    checkpoints: tuple[int, ...] = ()
+    prompt_bytes: int = 0
 
     @property
     def prompt_tokens(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from router.core.admission.places import Places
-from router.core.balancers.base import Balancer, Keyed
+from router.core.balancers.base import Accounting, Accounts, Balancer, Keyed
 from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.fleet import Fleet
@@ -19,6 +19,7 @@ class ClusterTraffic:
     """What one process keeps for one cluster, or for a subset of it, between requests.
 
     ``balancer`` serves all endpoints together; where they fall into groups, each has its own.
+    ``accounts`` follow attempts for it; None where it does not learn from them.
     ``sticky`` are its sessions, None without.
     ``high``: the places of requests of high priority, None where they have none of their own.
     ``limit``: attempts in flight from which one endpoint takes no more; 0: no such limit.
@@ -27,6 +28,8 @@ class ClusterTraffic:
     __slots__ = (
         "_by_group",
         "_key_of",
+        "_memory",
+        "accounts",
         "balancer",
         "cluster",
         "high",
@@ -52,8 +55,10 @@ class ClusterTraffic:
         self.high = high
         self.limit = _endpoint_limit(cluster)
         self.hosts = _host_set(cluster, subset, fleet)
-        self.balancer = cluster.balancer.build(rng, fleet.affinity)
+        self._memory = fleet.memory(cluster.name)
+        self.balancer = cluster.balancer.build(rng, self._memory)
         self._key_of = _key_reader(self.balancer)
+        self.accounts = _accounts(self.balancer)
         self._by_group: dict[GroupKey, Balancer] = {}
         self.sticky = _sticky(cluster, subset, fleet, places)
 
@@ -62,11 +67,12 @@ class ClusterTraffic:
         key_of = self._key_of
         return self.hosts.draw(None if key_of is None else key_of(request), rng)
 
-    def balancer_of(self, group: Group, rng: Rng, fleet: Fleet) -> Balancer:
+    def balancer_of(self, group: Group, rng: Rng) -> Balancer:
         """The balancer of one group, made on first use: balancers key schedules on their hosts."""
         balancer = self._by_group.get(group.key)
         if balancer is None:
-            balancer = self._by_group[group.key] = self.cluster.balancer.build(rng, fleet.affinity)
+            balancer = self.cluster.balancer.build(rng, self._memory)
+            self._by_group[group.key] = balancer
         return balancer
 
     def places_for(self, request: LlmRequest) -> Places:
@@ -94,8 +100,9 @@ class ClusterTraffic:
     def retarget(self, cluster: Cluster, fleet: Fleet, rng: Rng) -> None:
         """Follow a reload; the balancer starts anew only if its configuration changed."""
         if cluster.balancer != self.cluster.balancer:
-            self.balancer = cluster.balancer.build(rng, fleet.affinity)
+            self.balancer = cluster.balancer.build(rng, self._memory)
             self._key_of = _key_reader(self.balancer)
+            self.accounts = _accounts(self.balancer)
             self._by_group.clear()
         if cluster.session != self.cluster.session:
             self.sticky = _sticky(cluster, self.subset, fleet, self.places)
@@ -111,6 +118,10 @@ def _key_reader(balancer: Balancer) -> KeyReader | None:
     """What the balancer places a request by; None where it goes by chance or load."""
     # Asked once: isinstance of a protocol costs more than all the rest of a pick.
     return balancer.key_of if isinstance(balancer, Keyed) else None
+
+
+def _accounts(balancer: Balancer) -> Accounts | None:
+    return balancer.accounts if isinstance(balancer, Accounting) else None
 
 
 def _sticky(cluster: Cluster, subset: Subset, fleet: Fleet, places: Places) -> Sticky | None:

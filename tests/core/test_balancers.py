@@ -18,11 +18,12 @@ from router.core.balancers.prefix_hash import PrefixHash
 from router.core.balancers.ring_hash import RingHash
 from router.core.balancers.round_robin import RoundRobin
 from router.core.host import HostState, Latency
+from router.core.memory import ClusterMemory
 from tests.core.world import hosts, request
 
 
 def build(spec: BalancerSpec, seed: int = 1) -> Balancer:
-    return spec.build(random.Random(seed), AffinityTable.of_size(1024))
+    return spec.build(random.Random(seed), ClusterMemory.alone(1024))
 
 
 def test_every_balancer_file_is_in_the_registry() -> None:

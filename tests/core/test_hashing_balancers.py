@@ -14,12 +14,12 @@ import pytest
 import xxhash
 
 from router.core.balancers import maglev, ring_hash
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.hash_key import HashKey
 from router.core.balancers.maglev import Maglev
 from router.core.balancers.ring_hash import RingHash
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import LlmRequest
 from tests.core.world import hosts, request
 
@@ -40,7 +40,7 @@ def keyed(key: str) -> LlmRequest:
 
 
 def build(spec: BalancerSpec) -> Balancer:
-    return spec.build(random.Random(1), AffinityTable.of_size(64))
+    return spec.build(random.Random(1), ClusterMemory.alone(64))
 
 
 def placed(balancer: Balancer, ring: tuple[HostState, ...]) -> list[str]:
@@ -265,7 +265,7 @@ def test_a_table_size_is_a_prime_within_limits(size: int) -> None:
 
 def test_explanations_agree_with_the_picks() -> None:
     ring = hosts(2, 1, 1)
-    by_ring, by_table = (spec.build(RNG, AffinityTable.of_size(64)) for spec in SPECS)
+    by_ring, by_table = (spec.build(RNG, ClusterMemory.alone(64)) for spec in SPECS)
     assert isinstance(by_ring, RingHash)
     assert isinstance(by_table, Maglev)
     for key in KEYS[:20]:

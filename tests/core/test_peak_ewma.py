@@ -7,7 +7,6 @@ from itertools import count
 
 import pytest
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.peak_ewma import PeakEwma
@@ -26,6 +25,7 @@ from router.core.events import (
 )
 from router.core.exchange import Exchange
 from router.core.host import HostState, Latency, Lease, Outcome
+from router.core.memory import ClusterMemory
 from router.core.retry.policy import RetryPolicy
 from tests.core.world import World, hosts, request, snapshot
 
@@ -34,7 +34,7 @@ ONCE = RetryPolicy(attempts=0)
 
 
 def build(spec: BalancerSpec = SPEC) -> Balancer:
-    return spec.build(random.Random(1), AffinityTable.of_size(64))
+    return spec.build(random.Random(1), ClusterMemory.alone(64))
 
 
 # --- one endpoint ------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ from collections import Counter
 
 import pytest
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.round_robin import RoundRobin
 from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.duration import Interval
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from tests.core.world import hosts, request
 
 SLOW = SlowStart(window=Interval(100))
@@ -20,7 +20,7 @@ BOTH = pytest.mark.parametrize("spec", SPECS, ids=["round_robin", "least_request
 
 
 def build(spec: BalancerSpec) -> Balancer:
-    return spec.build(random.Random(1), AffinityTable.of_size(64))
+    return spec.build(random.Random(1), ClusterMemory.alone(64))
 
 
 def shares(

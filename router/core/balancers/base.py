@@ -5,9 +5,9 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.clock import Rng
-from router.core.host import HostState
+from router.core.host import HostState, Work
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 
@@ -42,6 +42,24 @@ class Keyed(Protocol):
         ...
 
 
+class Accounts(Protocol):
+    """Follows every attempt that a cluster's endpoints are given, for balancers that learn."""
+
+    def begin(self, request: LlmRequest, host: HostState, now: float) -> Work:
+        """An attempt is about to be sent to ``host``, whoever chose it."""
+        ...
+
+
+@runtime_checkable
+class Accounting(Protocol):
+    """A balancer whose picks rest on what became of attempts."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The cluster's; the same object for all balancers of its memory."""
+        ...
+
+
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """What a balancer says of a request before it picks.
 
@@ -64,10 +82,10 @@ class Explaining(Protocol):
 class BalancerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Base of the balancers' configuration."""
 
-    def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+    def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
         """Make a balancer.
 
         Args:
-            affinity: the process's memory of where conversations went.
+            memory: what balancers of this cluster remember.
         """
         raise NotImplementedError

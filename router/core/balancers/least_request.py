@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import EdfSchedule, weights_differ
 from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 
@@ -35,7 +35,7 @@ class LeastRequest:
         active_request_bias: Annotated[float, msgspec.Meta(ge=0)] = 1.0
         slow_start: SlowStart | None = None
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return LeastRequest(self)
 
     __slots__ = ("_choices", "_full_scan", "_hosts", "_schedule", "_spec", "_warm_up")

@@ -21,11 +21,11 @@ from typing import Annotated
 import msgspec
 from xxhash import xxh64_intdigest
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.hash_key import Combination, HashKey, KeySources, random_key
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 LARGEST = 1_048_573
@@ -148,7 +148,7 @@ class Maglev:
             if not is_prime(self.table_size):
                 raise ValueError(f"table_size must be a prime number, not {self.table_size}")
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return Maglev(self)
 
     __slots__ = ("_growing", "_hosts", "_kept", "_key", "_members", "_size", "_table")

@@ -12,13 +12,13 @@ it failed, or the endpoint that refuses everything in a millisecond would look l
 
 from collections.abc import Sequence
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import weights_differ
 from router.core.balancers.weighted import WeightedDraw
 from router.core.clock import Rng
 from router.core.duration import Interval
 from router.core.host import HostState, Latency
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 
@@ -40,7 +40,7 @@ class PeakEwma:
         initial: Interval = Interval(0.01)
         penalty: Interval = Interval(10)
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return PeakEwma(self)
 
     __slots__ = ("_draw", "_hosts", "_spec")

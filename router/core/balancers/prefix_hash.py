@@ -20,6 +20,7 @@ from router.core.balancers.hash_key import SOURCE_PATTERN, HashKey
 from router.core.balancers.weighted import least_loaded
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 
@@ -37,8 +38,8 @@ class PrefixHash:
         new_sessions: Literal["least_loaded", "hash"] = "least_loaded"
         bound: Annotated[float, msgspec.Meta(ge=1)] = 1.25
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
-            return PrefixHash(self, affinity)
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
+            return PrefixHash(self, memory.affinity)
 
     __slots__ = (
         "_affinity",

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.edf import weights_differ
 from router.core.balancers.weighted import WeightedDraw
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 
@@ -15,7 +15,7 @@ class RandomChoice:
     class Spec(BalancerSpec, frozen=True, tag="random"):
         """Any endpoint, each as likely as its weight says."""
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return RandomChoice()
 
     __slots__ = ("_draw", "_hosts")

@@ -17,11 +17,11 @@ from typing import Annotated
 import msgspec
 from xxhash import xxh64_intdigest
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.hash_key import Combination, HashKey, KeySources, random_key
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 LARGEST = 65536
@@ -47,7 +47,7 @@ class RingHash:
         maximum_ring_size: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)] = 16384
         hash_balance_factor: Annotated[int, msgspec.Meta(ge=100, le=1_000_000)] | None = None
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return RingHash(self)
 
     __slots__ = ("_hosts", "_key", "_owners", "_points", "_spec", "_total", "_weights")

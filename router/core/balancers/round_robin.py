@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import EdfSchedule, weights_differ
 from router.core.balancers.slow_start import SlowStart, WarmUp
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 
 
@@ -22,7 +22,7 @@ class RoundRobin:
 
         slow_start: SlowStart | None = None
 
-        def build(self, rng: Rng, affinity: AffinityTable) -> Balancer:
+        def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return RoundRobin(rng, self.slow_start)
 
     __slots__ = ("_hosts", "_next", "_schedule", "_warm_up")

@@ -175,7 +175,7 @@ def _send(
     race, route, places = exchange.race, exchange.route, exchange.places
     assert race is not None and route is not None and places is not None
     exchange.attempt += 1
-    race.rivals[exchange.attempt] = Rival(Lease(host, now), reason, hedged=hedged)
+    race.rivals[exchange.attempt] = Rival(exchange.new_lease(host, now), reason, hedged=hedged)
     places.take()
     exchange.tried += (host.endpoint.id,)
     exchange.trace.picked(host, reason, exchange.attempt)
