@@ -82,6 +82,14 @@ class Explaining(Protocol):
 class BalancerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Base of the balancers' configuration."""
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether picks rest on ``LlmRequest.checkpoints``; faces make them only where one does.
+
+        A class attribute of that name will do where it is always so.
+        """
+        return False
+
     def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
         """Make a balancer.
 
