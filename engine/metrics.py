@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from engine.metrics_catalogue import CATALOGUE, Generation, Kind, Row, ladder
+from engine.metrics_catalogue import CATALOGUE, KV_EVENTS, Generation, Kind, Row, ladder
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 THROUGHPUT_WINDOW = 5.0
@@ -28,13 +28,15 @@ class EngineGauges:
     """What the scheduler holds at the moment of a scrape.
 
     `running`, `waiting` and `deferred` (waiting for something else than capacity, part of
-    `waiting`) are requests; `kv_usage` is the share of KV blocks in use, 0 to 1.
+    `waiting`) are requests; `kv_usage` is the share of KV blocks in use, 0 to 1.  `kv_events` are
+    the values of the rows `KV_EVENTS` by key, None where none are published.
     """
 
     running: int = 0
     waiting: int = 0
     kv_usage: float = 0.0
     deferred: int = 0
+    kv_events: Mapping[str, list[float]] | None = None
 
 
 class Histogram:
@@ -97,6 +99,9 @@ class VllmMetrics:
             elif row.kind is Kind.HISTOGRAM and not row.source:
                 self._histograms[row.key] = Histogram(bounds)
             self._lines[row.key] = _sample_prefixes(row, bounds, base)
+        for row in KV_EVENTS:
+            self._heads[row.key] = _head(row)
+            self._lines[row.key] = _sample_prefixes(row, (), base)
         self._cache_info = _cache_info(cache_config or {}, engine)
         start = clock() - THROUGHPUT_WINDOW
         self._snapshots: deque[tuple[float, int, int]] = deque([(start, 0, 0)], maxlen=64)
@@ -225,6 +230,9 @@ class VllmMetrics:
                 values = _cumulative(histogram)
             out.append(self._heads[row.key])
             out.extend(f"{p}{v}\n" for p, v in zip(prefixes, values, strict=True))
+        for key, values in (gauges.kv_events or {}).items():
+            out.append(self._heads[key])
+            out.extend(f"{p}{v}\n" for p, v in zip(self._lines[key], values, strict=True))
         out.append(self._cache_info)
         return "".join(out).encode()
 

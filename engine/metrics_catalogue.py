@@ -69,6 +69,7 @@ FINISH_REASONS: Final = ("stop", "length", "abort", "error", "repetition")
 REJECTION_REASONS: Final = ("queue_full", "draining")
 WAITING_REASONS: Final = ("capacity", "deferred")
 PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit")
+LOSS_REASONS: Final = ("queue_full", "slow_subscriber", "error")
 
 
 def mantissa_ladder(mantissas: tuple[int, ...], limit: int) -> tuple[float, ...]:
@@ -122,6 +123,25 @@ def _legacy(key: str, kind: Kind, text: str, *, source: str = "", buckets: str =
         source=source,
     )
 
+
+def _own(key: str, kind: Kind, text: str, label: str = "", values: tuple[str, ...] = ()) -> Row:
+    return Row(key, f"warmpath_engine_{key}", kind, text, label, values)
+
+
+KV_EVENTS: Final[tuple[Row, ...]] = (
+    _own("kv_event_batches", Kind.COUNTER, "Batches of KV events sent, one per step."),
+    _own(
+        "kv_event_batches_lost",
+        Kind.COUNTER,
+        "Batches of KV events lost; with slow_subscriber: times that one fell behind.",
+        "reason",
+        LOSS_REASONS,
+    ),
+    _own("kv_event_replays", Kind.COUNTER, "Requests to replay batches of KV events."),
+    _own("kv_event_queue", Kind.GAUGE, "Batches of KV events waiting to be sent."),
+    _own("kv_event_replay_bytes", Kind.GAUGE, "Bytes of KV events kept for replay."),
+)
+"""Our own, shown where KV events are published; vLLM has no such metrics."""
 
 CATALOGUE: Final[tuple[Row, ...]] = (
     _gauge("num_requests_running", "Requests in the batch now."),
