@@ -14,6 +14,8 @@ import uvloop
 from engine.emulator.config import PROFILES, ConfigError, EmulatorConfig
 from engine.emulator.faults import Fault, FaultError
 from engine.emulator.server import Emulator
+from engine.kv_events import KvEventsConfig, KvEventsError
+from engine.kv_events.wire import ENCODINGS
 
 TIMING_OPTIONS = {
     "prefill_tokens_per_second": "prefill_tokens_per_second",
@@ -85,6 +87,19 @@ TIMING_OPTIONS = {
     "--legacy-metrics/--no-legacy-metrics", default=True, help="vLLM's metric names of 2024 too."
 )
 @click.option("--record", default=0, show_default=True, help="Requests to keep for inspection.")
+@click.option(
+    "--kv-events-config",
+    "kv_events",
+    default="{}",
+    help="""JSON, fields as vLLM's: '{"enable_kv_cache_events": true}' tells what is cached.""",
+)
+@click.option(
+    "--kv-events-encoding",
+    type=click.Choice(list(ENCODINGS)),
+    default="map",
+    show_default=True,
+    help="How each event is encoded: map as in recent releases of vLLM, array as in older ones.",
+)
 @click.option("--fault", "faults", multiple=True, help="Start with this fault, e.g. 'status=503'.")
 @click.option(
     "--shutdown-timeout", default=5.0, show_default=True, help="Seconds to finish after SIGTERM."
@@ -96,8 +111,11 @@ def emulate(profile: str, faults: tuple[str, ...], shutdown_timeout: float, **op
     }
     rest = {name: value for name, value in options.items() if name not in TIMING_OPTIONS}
     try:
+        rest["kv_events"] = KvEventsConfig.parse(rest["kv_events"])
         config = EmulatorConfig(timing=replace(PROFILES[profile], **given), **rest)
         start_with = [Fault.parse(text) for text in faults]
+    except KvEventsError as error:
+        raise click.UsageError(f"--kv-events-config: {error}") from None
     except (ConfigError, FaultError) as error:
         raise click.UsageError(str(error)) from None
     uvloop.run(_serve(config, start_with, shutdown_timeout))
@@ -111,6 +129,8 @@ async def _serve(config: EmulatorConfig, faults: list[Fault], shutdown_timeout: 
         loop.add_signal_handler(number, stop.set)
     try:
         await emulator.start()
+    except KvEventsError as error:
+        raise click.UsageError(f"--kv-events-config: {error}") from None
     except OSError as error:
         raise click.ClickException(f"cannot listen on {emulator.address}: {error}") from None
     for fault in faults:

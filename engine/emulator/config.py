@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from engine.emulator.timing import Timing
+from engine.kv_events import KvEventsConfig
+from engine.kv_events.wire import ENCODINGS
 
 PROFILES: Final[Mapping[str, Timing]] = {
     # No waiting anywhere: for tests of everything but time, and for measuring proxies.
@@ -61,6 +63,8 @@ class EmulatorConfig:
         embedding_size: length of embedding vectors.
         max_body_bytes: larger request bodies get 413.
         record: how many of the last requests to keep for inspection, bodies as digests.
+        kv_events: whether and where changes of the KV cache are published.
+        kv_events_encoding: "map" as vLLM encodes events now, "array" as it did until early 2026.
     """
 
     host: str = "127.0.0.1"
@@ -79,6 +83,8 @@ class EmulatorConfig:
     embedding_size: int = 16
     max_body_bytes: int = 64 * 1024 * 1024
     record: int = 64
+    kv_events: KvEventsConfig = field(default_factory=KvEventsConfig)
+    kv_events_encoding: str = "map"
 
     def __post_init__(self) -> None:
         timing = self.timing
@@ -108,6 +114,13 @@ class EmulatorConfig:
             raise ConfigError("at least one served model name is needed")
         if not self.name or not self.name.isascii() or not self.name.isprintable():
             raise ConfigError(f"name must be printable ASCII, got {self.name!r}")
+        if self.kv_events_encoding not in ENCODINGS:
+            known = " or ".join(ENCODINGS)
+            raise ConfigError(
+                f"kv_events_encoding must be {known}, got {self.kv_events_encoding!r}"
+            )
+        if self.kv_events.enabled and not timing.prefix_caching:
+            raise ConfigError("kv_events need prefix caching, which is switched off")
 
     @property
     def context_length(self) -> int:

@@ -28,6 +28,7 @@ REASONS: Final = {
     401: b"Unauthorized",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    409: b"Conflict",
     413: b"Content Too Large",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
@@ -63,11 +64,14 @@ class Listener(Protocol):
 
 
 class Exchange:
-    """One request and its answer on a connection; `counted` while the books call it active."""
+    """One request and its answer on a connection; `counted` while the books call it active.
+
+    `extra` are header lines of the answer besides what every answer has.
+    """
 
     __slots__ = (
         *("connection", "method", "path", "query", "headers", "body", "keep_alive", "chunked"),
-        *("arrival", "job", "broken", "finished", "size", "pieces", "counted"),
+        *("arrival", "job", "broken", "finished", "size", "pieces", "counted", "extra"),
     )
 
     def __init__(self, connection: Connection) -> None:
@@ -79,6 +83,7 @@ class Exchange:
         self.pieces: list[bytes] = []
         self.body = b""
         self.size = 0
+        self.extra = b""
         self.keep_alive = True
         self.chunked = True
         self.counted = False
@@ -118,10 +123,11 @@ class Exchange:
         return b"%b%b%b\r\n" % (self._status_line(200), headers, framing)
 
     def _status_line(self, status: int) -> bytes:
-        line = b"HTTP/1.1 %d %b\r\n%b" % (
+        line = b"HTTP/1.1 %d %b\r\n%b%b" % (
             status,
             REASONS.get(status, b"Status"),
             self.connection.service.identity,
+            self.extra,
         )
         request_id = self.headers.get(b"x-request-id")
         return line if request_id is None else b"%bx-request-id: %b\r\n" % (line, request_id)

@@ -4,24 +4,32 @@ A block is named by a hash chained over the bytes it holds, so equal prompts sha
 is *anonymous* until it is full and registered; a named block is in use (some sequence refers to
 it) or idle (kept for a later hit, first to go when room is needed).  A sequence reserves
 everything it will ever need when it is admitted, so it never has to be preempted.
+
+With an `EventLog` every name that comes or goes is noted there.  The token ids in it are real: a
+token is four bytes of text, read as a little-endian number.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from xxhash import xxh3_64_intdigest
+
+from engine.kv_events import EventLog
 
 BYTES_PER_TOKEN = 4
 
 
-def chain_hashes(content: bytes, block_size: int, parent: int = 0) -> list[int]:
+def chain_hashes(content: bytes, block_size: int, parent: int | None = None) -> list[int]:
     """Hashes of the full blocks of `content`, `block_size` tokens each, seeded by the previous."""
     span = block_size * BYTES_PER_TOKEN
+    seed = parent or 0
     hashes: list[int] = []
     for start in range(0, len(content) - span + 1, span):
-        parent = xxh3_64_intdigest(content[start : start + span], seed=parent)
-        hashes.append(parent)
+        seed = xxh3_64_intdigest(content[start : start + span], seed=seed)
+        hashes.append(seed)
     return hashes
 
 
@@ -41,8 +49,9 @@ class Reservation:
 class KvCache:
     """Block pool of `num_blocks` blocks; all counts are blocks."""
 
-    def __init__(self, num_blocks: int) -> None:
+    def __init__(self, num_blocks: int, log: EventLog | None = None) -> None:
         self.num_blocks = num_blocks
+        self._log = log
         self._empty = num_blocks
         self._references: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
@@ -79,19 +88,45 @@ class KvCache:
             else:
                 self._references[name] += 1
         for _ in range(fresh - self._empty):
-            self._idle.popitem(last=False)
+            name, _ = self._idle.popitem(last=False)
             self._empty += 1
+            if self._log is not None:
+                self._log.removed(name)
         self._empty -= fresh
         return Reservation(list(shared), fresh)
 
-    def register(self, held: Reservation, hashes: list[int]) -> None:
-        """Name the next blocks of `held`; a name that exists already leaves its block anonymous."""
-        for name in hashes:
+    def register(
+        self,
+        held: Reservation,
+        names: Sequence[int],
+        *,
+        parent: int | None = None,
+        content: bytes = b"",
+    ) -> None:
+        """Name the next blocks of `held`; a name that exists already leaves its block anonymous.
+
+        `parent` is the block before them, None at the start of a chain; `content` is theirs.
+        """
+        fresh: list[int] = []
+        for n, name in enumerate(names):
             if name in self._references or name in self._idle or not held.anonymous:
                 continue
             held.anonymous -= 1
             held.named.append(name)
             self._references[name] = 1
+            fresh.append(n)
+        if self._log is not None and fresh:
+            self._log.stored(names, fresh, parent, array("I", content))
+
+    def clear(self) -> bool:
+        """Forget all names; False, and nothing changes, while a block is in use."""
+        if self.in_use:
+            return False
+        self._idle.clear()
+        self._empty = self.num_blocks
+        if self._log is not None:
+            self._log.cleared()
+        return True
 
     def release(self, held: Reservation) -> None:
         """Give everything back; the tail becomes the first candidate for eviction."""

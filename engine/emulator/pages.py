@@ -44,6 +44,8 @@ class Pages:
             "/v1/models/": {b"GET": self.model},
             "/tokenize": {b"POST": self.tokenize},
             "/detokenize": {b"POST": self.detokenize},
+            "/kv_event_sources": {b"GET": self.kv_event_sources},
+            "/reset_prefix_cache": {b"POST": self.reset_prefix_cache},
             "/emulator/faults": {
                 b"GET": self.show_faults,
                 b"POST": self.add_fault,
@@ -132,6 +134,18 @@ class Pages:
         except OverflowError:
             raise ApiError(400, "token ids must fit in 32 bits", param="tokens") from None
         send(exchange, {"prompt": text.decode("utf-8", "replace")})
+
+    def kv_event_sources(self, exchange: Exchange) -> None:
+        """Where KV events can be subscribed to; an empty list when they are not published."""
+        publisher = self._service.publisher
+        host = exchange.connection.transport.get_extra_info("sockname")[0]
+        send(exchange, [] if publisher is None else publisher.sources(host))
+
+    def reset_prefix_cache(self, exchange: Exchange) -> None:
+        """Forget every cached prefix, unless a request is being worked on."""
+        if not self._service.reset_prefix_cache():
+            raise ApiError(409, "the prefix cache cannot be reset while requests use it")
+        exchange.respond(200, b"")
 
     def show_faults(self, exchange: Exchange) -> None:
         """The faults in force."""

@@ -24,7 +24,7 @@ class Emulator:
     """One emulated engine in the running event loop.
 
     `port` is known once started; `faults`, `requests` and `model` are live.  Raises OSError from
-    `start` when the address cannot be bound.
+    `start` when the address cannot be bound, KvEventsError when KV events cannot be published.
     """
 
     def __init__(self, config: EmulatorConfig | None = None) -> None:
@@ -38,7 +38,11 @@ class Emulator:
     async def start(self) -> Self:
         """Bind and serve."""
         self.service = EmulatorService(self.config, self.refuse)
-        await self._listen()
+        try:
+            await self._listen()
+        except OSError:
+            self.service.close()
+            raise
         return self
 
     async def stop(self) -> None:
@@ -53,6 +57,7 @@ class Emulator:
         # Let the transports run their connection_lost before the loop may go away.
         for _ in range(3):
             await asyncio.sleep(0)
+        self.service.close()
 
     async def drain(self, seconds: float) -> None:
         """Take no new requests, and wait for the ones in progress for at most `seconds`."""

@@ -25,6 +25,8 @@ from engine.emulator.readings import ReadingReader
 from engine.emulator.tally import Tally
 from engine.emulator.text import answer_text
 from engine.emulator.timing import EngineModel, Sequence, Step
+from engine.kv_events import EventLog, Publisher
+from engine.kv_events.wire import ENCODINGS, TIP_HEADER, prefix_tip
 from engine.metrics import EngineGauges, VllmMetrics
 
 # Event-loop timers are as coarse as a millisecond: a step this close is over.
@@ -39,14 +41,22 @@ class EmulatorService:
     """Everything of one emulated engine but its listening socket."""
 
     def __init__(self, config: EmulatorConfig, close_listener: Callable[[float], None]) -> None:
-        """`close_listener(seconds)` is called for the `refuse` fault."""
+        """`close_listener(seconds)` is called for the `refuse` fault.
+
+        Raises KvEventsError when KV events are wanted and cannot be published.
+        """
         self.config = config
         self.max_body_bytes = config.max_body_bytes
         self.identity = b"x-emulator-name: %b\r\n" % config.name.encode()
         self.connections: set[Connection] = set()
         self.draining = False
         timing = config.timing
-        self.model = EngineModel(timing, None if config.chunk_size else answer_text)
+        self.publisher: Publisher | None = None
+        self._log: EventLog | None = None
+        if config.kv_events.enabled:
+            self.publisher = Publisher(config.kv_events, ENCODINGS[config.kv_events_encoding])
+            self._log = EventLog(timing.block_size)
+        self.model = EngineModel(timing, None if config.chunk_size else answer_text, self._log)
         self.metrics = VllmMetrics(
             config.models[0],
             max_model_len=config.context_length,
@@ -80,7 +90,25 @@ class EmulatorService:
     def gauges(self) -> EngineGauges:
         """What the model holds at the moment."""
         model = self.model
-        return EngineGauges(len(model.running), len(model.waiting), model.kv_usage())
+        return EngineGauges(
+            len(model.running),
+            len(model.waiting),
+            model.kv_usage(),
+            kv_events=None if self.publisher is None else self.publisher.readings(),
+        )
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget all cached prefixes; False, and nothing changes, while requests use them."""
+        if not self.model.kv.clear():
+            return False
+        if self.publisher is not None and self._log is not None:
+            self.publisher.publish(self._log.take())
+        return True
+
+    def close(self) -> None:
+        """Stop publishing."""
+        if self.publisher is not None:
+            self.publisher.close()
 
     # ------------------------------------------------------------ requests
 
@@ -186,6 +214,10 @@ class EmulatorService:
             sequence.slow_delay = fault.delay or 0.0
             if self.config.timing.free and fault.delay is None:
                 sequence.slow_delay = FREE_SLOWNESS * fault.factor
+        if self.publisher is not None:
+            names = self.model.chain(sequence)
+            tip = prefix_tip(names[-1] if names else None, len(names))
+            job.exchange.extra = f"{TIP_HEADER}: {tip}\r\n".encode()
         if self.config.early_head and job.streams:
             job.open()
         self.model.submit(sequence, self.now())
@@ -256,6 +288,8 @@ class EmulatorService:
             self._skew += now - due
             now = due
         for step in self.model.advance(now + TIMER_SLACK):
+            if step.events and self.publisher is not None:
+                self.publisher.publish(step.events)
             self._account(step)
             for sequence in step.progressed:
                 job = sequence.owner

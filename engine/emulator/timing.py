@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.emulator.kv import BYTES_PER_TOKEN, KvCache, Reservation, chain_hashes
+from engine.kv_events import Event, EventLog
 
 # Without any cost per step a long answer would come out in one burst and starve the event loop:
 # it is cut into steps of this many tokens instead.
@@ -62,14 +63,16 @@ class Sequence:
     """One request in the model.
 
     `width` choices are decoded side by side from one prompt.  `target` is the number of tokens of
-    each choice; 0 means that the prompt is only read (embeddings).  `fresh` is how many tokens per
-    choice the last step added.  A `slow_factor` of 3 makes every step last three times as long for
-    this sequence, `slow_delay` adds seconds per token; after `stall_at` tokens it pauses for
-    `stall_for` seconds.
+    each choice; 0 means that the prompt is only read (embeddings).  `hashes` are the chain of the
+    prompt's full blocks, of which the first `named` are in the prefix cache.  `fresh` is how many
+    tokens per choice the last step added.  A `slow_factor` of 3 makes every step last three times
+    as long for this sequence, `slow_delay` adds seconds per token; after `stall_at` tokens it
+    pauses for `stall_for` seconds.
     """
 
     __slots__ = (
-        *("owner", "prompt", "prompt_tokens", "target", "width", "hashes", "cached", "computed"),
+        *("owner", "prompt", "prompt_tokens", "target", "width", "hashes", "named", "cached"),
+        "computed",
         *("produced", "fresh", "done", "arrival", "scheduled", "first_token", "last_token"),
         *("held", "not_before", "slow_factor", "slow_delay", "stall_at", "stall_for"),
     )
@@ -89,6 +92,7 @@ class Sequence:
         self.target = target
         self.width = width
         self.hashes: list[int] = []
+        self.named = 0
         self.cached = 0
         self.computed = 0
         self.produced = 0
@@ -113,9 +117,12 @@ class Sequence:
 
 
 class Step:
-    """What one engine step did: its span, its tokens, and the sequences that got tokens."""
+    """What one engine step did: its span, its tokens, and the sequences that got tokens.
 
-    __slots__ = ("decoded", "end", "prefilled", "progressed", "start")
+    `events` are the changes of the KV cache since the step before.
+    """
+
+    __slots__ = ("decoded", "end", "events", "prefilled", "progressed", "start")
 
     def __init__(self, start: float) -> None:
         self.start = start
@@ -123,6 +130,7 @@ class Step:
         self.prefilled = 0
         self.decoded = 0
         self.progressed: list[Sequence] = []
+        self.events: list[Event] = []
 
     def __repr__(self) -> str:
         return (
@@ -134,11 +142,20 @@ class Step:
 class EngineModel:
     """The scheduler, the KV cache and the clockwork of one emulated engine."""
 
-    def __init__(self, timing: Timing, answer: Callable[[int], bytes] | None = None) -> None:
-        """`answer(n)` is the text of an answer of n tokens, if later prompts may contain it."""
+    def __init__(
+        self,
+        timing: Timing,
+        answer: Callable[[int], bytes] | None = None,
+        log: EventLog | None = None,
+    ) -> None:
+        """`answer(n)` is the text of an answer of n tokens, if later prompts may contain it.
+
+        `log` is where the KV cache notes its changes, for `Step.events`.
+        """
         self.timing = timing
         self._answer = answer
-        self.kv = KvCache(timing.num_blocks)
+        self._log = log
+        self.kv = KvCache(timing.num_blocks, log)
         self.waiting: OrderedDict[Sequence, None] = OrderedDict()
         self.running: dict[Sequence, None] = {}
         self._seats = timing.max_num_seqs
@@ -170,11 +187,16 @@ class EngineModel:
         # Choices share the full prompt blocks.
         return own + (width - 1) * (own - prompt_tokens // size)
 
+    def chain(self, sequence: Sequence) -> list[int]:
+        """Names of the prompt's full blocks."""
+        if not sequence.hashes and self.timing.prefix_caching:
+            sequence.hashes = chain_hashes(sequence.prompt, self.timing.block_size)
+        return sequence.hashes
+
     def submit(self, sequence: Sequence, now: float) -> None:
         """Queue a sequence that `blocks_for` says can fit; an idle engine starts at once."""
         sequence.arrival = now
-        if self.timing.prefix_caching:
-            sequence.hashes = chain_hashes(sequence.prompt, self.timing.block_size)
+        self.chain(sequence)
         self.waiting[sequence] = None
         if self._step is None:
             self._start(now)
@@ -269,6 +291,7 @@ class EngineModel:
         self._seats -= sequence.width
         sequence.held = held
         sequence.scheduled = now
+        sequence.named = hits
         sequence.cached = sequence.computed = hits * size
         return True
 
@@ -278,10 +301,10 @@ class EngineModel:
                 continue
             if chunk:
                 sequence.computed += chunk
+                self._name_blocks(sequence)
                 if sequence.computed < sequence.prompt_tokens:
                     self._hold_back(sequence, step)
                     continue
-                self._prompt_done(sequence)
             most = 1 if sequence.slow_delay else self._tokens_per_step
             sequence.fresh = min(most, sequence.target - sequence.produced)
             stall = sequence.stall_at
@@ -297,11 +320,23 @@ class EngineModel:
                 self._leave(sequence)
             else:
                 self._hold_back(sequence, step)
+        if self._log is not None:
+            step.events = self._log.take()
 
-    def _prompt_done(self, sequence: Sequence) -> None:
+    def _name_blocks(self, sequence: Sequence) -> None:
+        """Name the blocks of the prompt that are full now."""
+        size = self.timing.block_size
+        first, last = sequence.named, min(sequence.computed // size, len(sequence.hashes))
+        if last <= first:
+            return
         assert sequence.held is not None
-        known = len(sequence.held.named)
-        self.kv.register(sequence.held, sequence.hashes[known:])
+        sequence.named = last
+        self.kv.register(
+            sequence.held,
+            sequence.hashes[first:last],
+            parent=sequence.hashes[first - 1] if first else None,
+            content=sequence.prompt[first * size * BYTES_PER_TOKEN : last * size * BYTES_PER_TOKEN],
+        )
 
     def _hold_back(self, sequence: Sequence, step: Step) -> None:
         if sequence.slow_factor > 1 or sequence.slow_delay:
@@ -326,9 +361,11 @@ class EngineModel:
             return
         size = self.timing.block_size
         full = len(sequence.hashes) * size * BYTES_PER_TOKEN
-        parent = sequence.hashes[-1] if sequence.hashes else 0
+        parent = sequence.hashes[-1] if sequence.hashes else None
         tail = sequence.prompt[full:] + self._answer(sequence.produced)
-        self.kv.register(sequence.held, chain_hashes(tail, size, parent))
+        names = chain_hashes(tail, size, parent)
+        content = tail[: len(names) * size * BYTES_PER_TOKEN]
+        self.kv.register(sequence.held, names, parent=parent, content=content)
 
     def _blocks_needed(self, sequence: Sequence) -> int:
         return self.blocks_for(sequence.prompt_tokens, sequence.target, sequence.width)

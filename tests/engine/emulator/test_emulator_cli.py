@@ -43,8 +43,8 @@ def test_start_serve_and_stop() -> None:
 
 def test_no_torch_and_no_aiohttp() -> None:
     code = (
-        "import sys, engine.emulator.cli; "
-        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'aiohttp', 'transformers')))"
+        "import sys, engine.emulator.cli; heavy = 'torch numpy aiohttp transformers zmq'.split(); "
+        "sys.exit(any(m in sys.modules for m in heavy))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -56,6 +56,13 @@ def test_no_torch_and_no_aiohttp() -> None:
         (["--max-num-seqs", "0"], "max_num_seqs must be between"),
         (["--profile", "tpu"], "tpu"),
         (["--speed", "0"], "speed must be between"),
+        (["--kv-events-config", "[]"], "--kv-events-config: must be a JSON object"),
+        (["--kv-events-config", '{"topics": 1}'], "--kv-events-config: Object contains unknown"),
+        (["--kv-events-encoding", "json"], "json"),
+        (
+            ["--no-enable-prefix-caching", "--kv-events-config", '{"enable_kv_cache_events":true}'],
+            "kv_events need prefix caching",
+        ),
     ],
 )
 def test_bad_settings_exit_2_and_say_which(arguments: list[str], complaint: str) -> None:
