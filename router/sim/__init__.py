@@ -1,0 +1,1 @@
+"""The simulator: the router's real core in virtual time, in front of modelled engines."""
