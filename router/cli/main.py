@@ -11,6 +11,7 @@ COMMANDS = {
     "diff": "router.cli.diff",
     "explain": "router.cli.explain",
     "test": "router.cli.test",
+    "simulate": "router.cli.simulate",
     "schema": "router.cli.schema",
     "status": "router.cli.status",
     "events": "router.cli.events",

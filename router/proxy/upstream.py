@@ -255,7 +255,7 @@ class Upstream(Timed):
                     self._broken()
                 return
             try:
-                head = read_head(data[:end], relay.head.request_id)
+                head = read_head(data[:end])
             except ValueError:
                 self._broken()
                 return

@@ -1,0 +1,70 @@
+"""The report of ``warmpath simulate`` as a table."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+
+class Column(NamedTuple):
+    title: str
+    measure: str
+    form: str
+    factor: float = 1.0
+    margin: bool = False
+
+
+COLUMNS: Final = (
+    Column("hits", "hit_rate", ".3f"),
+    Column("TTFT", "ttft_mean", ".2f", margin=True),
+    Column("p50", "ttft_p50", ".2f"),
+    Column("p99", "ttft_p99", ".1f", margin=True),
+    Column("slow", "slowdown_p99", ".0f"),
+    Column("TPOT", "tpot_mean", ".0f", 1e3),
+    Column("SLO", "slo", ".0f", 100.0),
+    Column("lost", "lost", ".0f"),
+    Column("imb", "imbalance", ".2f"),
+)
+
+LEGEND: Final = (
+    "TTFT in s, mean and p99 ± half the 95 % confidence interval over seeds; slow: p99 of TTFT "
+    "over the prompt's own on an idle, cold engine; TPOT in ms; SLO: % answered in time; lost: "
+    "refused or broken off; imb: most requests at a replica over the mean"
+)
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """Print a report."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column as RichColumn
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"{escape(report['trace'])}: {report['rate']:.2f} requests a second for "
+        f"{report['duration']:g} s, {report['replicas']} replicas ({report['regime']}), "
+        f"{report['routers']} router{'s' if report['routers'] > 1 else ''}, "
+        f"{len(report['seeds'])} seed{'s' if len(report['seeds']) > 1 else ''}"
+    )
+    table = Table(
+        RichColumn("policy", overflow="fold", min_width=14),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 0, 0, 1),
+    )
+    for column in COLUMNS:
+        table.add_column(column.title, justify="right", no_wrap=True)
+    for policy in report["policies"]:
+        cells = [_cell(policy["measures"][column.measure], column) for column in COLUMNS]
+        table.add_row(escape(policy["policy"]), *cells)
+    console.print(table)
+    console.print(LEGEND, style="dim")
+
+
+def _cell(estimate: Mapping[str, float | None], column: Column) -> str:
+    mean, margin = estimate["mean"], estimate["margin"]
+    assert mean is not None
+    text = format(mean * column.factor, column.form)
+    if margin is None or not column.margin:
+        return text
+    return f"{text} ±{format(margin * column.factor, column.form)}"

@@ -1,0 +1,45 @@
+"""One run of the simulator, described. Frozen, so that another process can be given it."""
+
+import msgspec
+
+from router.core.admission.breaker import CircuitBreaker, QueuePolicy
+from router.core.balancers.base import BalancerSpec
+from router.core.retry.policy import RetryPolicy
+from router.core.routing import Timeouts
+from router.sim.profile import Profile
+
+UNLIMITED = CircuitBreaker(max_connections=1 << 20, max_pending=1 << 20, max_requests=1 << 20)
+NO_TIMEOUTS = Timeouts(connect=0.0, first_byte=0.0, idle=0.0, total=0.0, queue=0.0)
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How endpoints are chosen. ``spec`` None: by the oracle."""
+
+    name: str
+    spec: BalancerSpec | None
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds.
+
+    Attributes:
+        replicas: the engines there are at the start.
+        block: tokens in a block of the prompts' ids.
+        routers: each decides on its own; a request comes to any of them.
+        streaming: share of the requests that are answered piece by piece.
+        scrape: between readings of the engines' load; 0: there are none.
+        jump: see ``router.sim.engine``.
+    """
+
+    policy: Policy
+    replicas: tuple[Profile, ...]
+    block: int
+    seed: int
+    routers: int = 1
+    streaming: float = 1.0
+    scrape: float = 1.0
+    breaker: CircuitBreaker = UNLIMITED
+    queue: QueuePolicy = QueuePolicy()
+    timeouts: Timeouts = NO_TIMEOUTS
+    retry: RetryPolicy = RetryPolicy()
+    jump: bool = True

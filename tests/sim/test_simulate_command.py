@@ -1,0 +1,91 @@
+"""``warmpath simulate``."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from router.cli.main import main
+from router.sim.summary import estimate
+
+SHORT = ("--duration", "60", "--seeds", "2", "--replicas", "2", "--jobs", "1", "--load", "2")
+
+
+def simulate(*arguments: str) -> str:
+    result = CliRunner().invoke(main, ["simulate", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_table_has_a_line_for_each_policy() -> None:
+    told = simulate(*SHORT, "--policy", "round_robin", "--policy", "oracle")
+    assert "mooncake_conversation.jsonl.gz: 2.00 requests a second for 60 s, 2 replicas" in told
+    assert [line.split()[0] for line in told.splitlines() if re.search(r"±\d", line)] == [
+        "round_robin",
+        "oracle",
+    ]
+
+
+def test_the_report_is_the_same_again_on_one_process_and_on_two() -> None:
+    asked = ("--policy", "least_request:choice_count=3", "-o", "json")
+    told = simulate(*SHORT, *asked)
+    assert told == simulate(*SHORT, *asked)
+    assert told == simulate(*SHORT[:-4], *asked, "--jobs", "2", "--load", "2")
+    plain = json.loads(told)
+    assert plain["seeds"] == [1, 2]
+    (policy,) = plain["policies"]
+    assert policy["policy"] == "least_request:choice_count=3"
+    means = [run["ttft_mean"] for run in policy["runs"]]
+    assert policy["measures"]["ttft_mean"]["mean"] == pytest.approx(sum(means) / 2)
+    assert policy["measures"]["ttft_mean"]["margin"] == pytest.approx(
+        12.706 * abs(means[0] - means[1]) / 2
+    )
+
+
+def test_one_seed_has_no_margin() -> None:
+    assert estimate([3.0]).margin is None
+
+
+def test_load_in_per_cent_is_of_what_the_fleet_bears() -> None:
+    told = simulate(
+        *("--duration", "20", "--seeds", "1", "--replicas", "4", "--jobs", "1"),
+        *("--load", "50%", "--policy", "random", "-o", "json"),
+    )
+    assert json.loads(told)["rate"] == pytest.approx(11.1 / 2 / 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--policy", "fastest"), "there is no policy 'fastest': it is one of round_robin"),
+        (("--policy", "oracle:x=1"), "oracle takes no fields"),
+        (("--policy", "least_request:choices=3"), "no field 'choices'; there are active_request"),
+        (("--policy", "least_request:choice_count"), "expected FIELD=VALUE, not 'choice_count'"),
+        (("--policy", "least_request:choice_count=1"), "Expected `int` >= 2 - at `$.choice_count`"),
+        (("--load", "fast"), "expected a share as 85% or a rate as 9.5, not 'fast'"),
+        (("--load", "-1"), "expected a share as 85% or a rate as 9.5, not '-1'"),
+        (("--load", "99999", "--duration", "1"), "has too few requests for 99999 a second"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(main, ["simulate", "--jobs", "1", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_a_share_of_an_unknown_load_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"block": 16}\n[0, 100, 5]\n[9, 100, 5]\n')
+    result = CliRunner().invoke(main, ["simulate", str(path)])
+    assert result.exit_code == 2
+    assert "nobody has measured what off engines can bear of 'mine'" in result.output
+
+
+def test_a_file_that_is_no_trace_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("[]")
+    result = CliRunner().invoke(main, ["simulate", str(path)])
+    assert result.exit_code == 2
+    assert "mine.jsonl:1: " in result.output
