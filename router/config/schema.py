@@ -218,7 +218,6 @@ class Config(Section, frozen=True, kw_only=True):
 
 
 PLANNED_BALANCERS = (
-    "predicted_ttft",
     "scored",
 )  # fmt: skip
 """Named by the design; refused as not supported, not as a slip of the pen."""

@@ -1,9 +1,10 @@
 """An engine's response head, checked by llhttp and read line by line.
 
-Engines repeat their heads: within a second two of them differ in their Content-Length at most. A
-head that has been checked once is found again by its very bytes, or by its bytes without those
-digits, which are checked each time; so what is accepted does not depend on what was seen before.
-The caches are emptied when they are full.
+Engines repeat their heads: within a second two of them differ in their Content-Length at most, and
+in the request's id where the engine says it again. A head that has been checked once is found
+again by its very bytes but that id, or by its bytes without those digits, which are checked each
+time; so what is accepted does not depend on what was seen before. The caches are emptied when they
+are full.
 """
 
 import enum
@@ -54,6 +55,9 @@ _heads: dict[bytes, "ResponseHead"] = {}
 # By what comes before and after the digits of Content-Length.
 _without_digits: dict[tuple[bytes, bytes], "ResponseHead"] = {}
 _DIGITS: Final = 18
+
+# Where the id that was sent with a request is told back.
+_ECHO: Final = b"\r\nx-request-id: "
 
 _JSON: Final = b"application/json"
 _READY: Final = b"content-length: %d\r\nx-request-id: "
@@ -141,12 +145,22 @@ class ResponseHead:
         return f"<ResponseHead {self.status} {framing} {self.content_type.decode('latin-1')}>"
 
 
-def read_head(raw: bytes) -> ResponseHead:
+def read_head(raw: bytes, request_id: bytes) -> ResponseHead:
     """The head whose bytes are ``raw``, with the empty line that ends it.
+
+    Args:
+        request_id: as it was sent with the request.
 
     Raises:
         ValueError: if it is no head of an HTTP/1 response that can be passed on.
     """
+    if (echo := raw.find(_ECHO)) > 0:
+        # The line is dropped whatever it says, so its value may as well be cut out: without this
+        # no head of an engine that repeats the id would be found again.
+        start = echo + len(_ECHO)
+        end = start + len(request_id)
+        if raw[start : end + 2] == request_id + b"\r\n":
+            raw = raw[:start] + raw[end:]
     head = _heads.get(raw)
     if head is not None:
         return head

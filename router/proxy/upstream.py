@@ -255,7 +255,7 @@ class Upstream(Timed):
                     self._broken()
                 return
             try:
-                head = read_head(data[:end])
+                head = read_head(data[:end], relay.head.request_id)
             except ValueError:
                 self._broken()
                 return

@@ -6,10 +6,20 @@ A balancer's ``Spec`` is its YAML (a tagged union, tag field ``type``) and build
 from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.maglev import Maglev
 from router.core.balancers.peak_ewma import PeakEwma
+from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.balancers.random import RandomChoice
 from router.core.balancers.ring_hash import RingHash
 from router.core.balancers.round_robin import RoundRobin
 
-REGISTRY = (RoundRobin, RandomChoice, LeastRequest, PrefixHash, RingHash, Maglev, PeakEwma)
+REGISTRY = (
+    PredictedTtft,
+    RoundRobin,
+    RandomChoice,
+    LeastRequest,
+    PrefixHash,
+    RingHash,
+    Maglev,
+    PeakEwma,
+)
 """Every balancer that a configuration can name."""

@@ -1,0 +1,292 @@
+"""Which endpoint is thought to hold which prefix: a bounded mirror of the engines' KV caches.
+
+It is fed with what was sent where, and believes what engines do: keep what was used last. Every
+endpoint has a clock that counts blocks which were new to it. An entry's *age*, the clock now less
+the clock when it was used last, is about its depth in the engine's LRU list: up to the capacity C
+of a cache it counts as held, up to 2 C as held by half, beyond that it is forgotten. C is learned
+from what the engines say they found (``learn``); one C for all, for one endpoint's answers
+are too few to follow it, scaled by what each says of its own size.
+
+Stored are a bit mask of endpoints for each checkpoint and, for each endpoint, a dict from
+checkpoint to clock that is kept in the order of use, so that the oldest are found at its front:
+180 bytes for a pair of checkpoint and endpoint in CPython 3.11. Forgetting is done in slices, as a
+part of remembering, and never takes long. Rule and constants are measured, see docs/warm-path.md.
+
+Checkpoints are up to a quarter of the prompt apart. So where a prompt ended is remembered as well:
+a conversation's next turn begins with all of the last one.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from math import sqrt
+from typing import Final
+
+from router.core.prefix.blocks import BLOCK, DEPTHS
+
+UNKNOWN_CAPACITY: Final = 4_000_000
+"""Tokens that a cache is thought to hold where neither page nor answers tell: rather too many, for
+too few lose hits, and too many only until the first answers tell better."""
+
+SLICE: Final = 1000
+"""Entries that are forgotten at one time, at 0.2 us each: no stream should wait for more."""
+
+ENDS: Final = 1 << 15
+"""Ends of prompts that are remembered, up to twice as many."""
+
+RECENT: Final = 1 / 32
+"""Share of the capacity within which a use is not entered anew: most prompts end soon after they
+began."""
+
+SMALLEST: Final = 8.0
+"""Blocks below which the learned capacity does not fall, so that it can rise again."""
+
+
+class CacheMirror:
+    """Of one cluster.
+
+    Attributes:
+        capacity: of one cache, in blocks.
+        entries: pairs of checkpoint and endpoint.
+        max_entries: of them at most; the oldest of the fullest endpoint make room.
+        shed: pairs forgotten for want of room.
+    """
+
+    __slots__ = (
+        "_corrections",
+        "_ends",
+        "_leaving",
+        "_masks",
+        "_older_ends",
+        "_pages",
+        "capacity",
+        "entries",
+        "max_entries",
+        "shed",
+    )
+
+    def __init__(self, max_entries: int = 1_000_000) -> None:
+        self.capacity = UNKNOWN_CAPACITY * 4.0 / BLOCK
+        self.entries = 0
+        self.shed = 0
+        self.max_entries = max_entries
+        self._masks: dict[int, int] = {}
+        self._ends: dict[int, float] = {}
+        self._older_ends: dict[int, float] = {}
+        self._pages: dict[int, Page] = {}
+        self._leaving: list[Page] = []
+        self._corrections = 0
+
+    # --- endpoints --------------------------------------------------------------------------
+
+    def open(self) -> "Page":
+        """A page for an endpoint that holds nothing yet."""
+        taken = {page.index for page in self._leaving}
+        index = 0
+        while index in self._pages or index in taken:
+            index += 1
+        page = self._pages[index] = Page(index)
+        return page
+
+    def close(self, page: "Page") -> None:
+        """Forget an endpoint; little by little, for it may hold much."""
+        if self._pages.get(page.index) is page:
+            del self._pages[page.index]
+            self._leaving.append(page)
+
+    def opened(self, page: "Page") -> bool:
+        """Whether it has not been closed."""
+        return self._pages.get(page.index) is page
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def held(
+        self, checkpoints: Sequence[int], blocks: float, conversation: int, among: int
+    ) -> dict[int, float]:
+        """Blocks of a prompt that endpoints are expected to hold.
+
+        Args:
+            checkpoints: of the prompt.
+            blocks: of the prompt in all.
+            conversation: what its turns have in common, 64 bits; 0 if that is not known.
+            among: bit mask of the pages asked for.
+
+        Returns:
+            Blocks by index of page; endpoints that hold nothing are left out.
+        """
+        masks, pages, capacity = self._masks, self._pages, self.capacity
+        found: dict[int, float] = {}
+        for position in range(len(checkpoints) - 1, -1, -1):
+            checkpoint = checkpoints[position]
+            mask = masks.get(checkpoint, 0) & among
+            if not mask:
+                continue
+            end = self._end(checkpoint ^ conversation)
+            depth = DEPTHS[position] if end is None else min(end, blocks)
+            while mask:
+                bit = mask & -mask
+                mask ^= bit
+                index = bit.bit_length() - 1
+                page = pages[index]
+                age = (page.clock - page.stamps[checkpoint]) * page.scale
+                if age <= capacity:
+                    among ^= bit  # what is less deep cannot be more
+                    if depth > found.get(index, 0.0):
+                        found[index] = depth
+                elif age <= 2 * capacity and depth / 2 > found.get(index, 0.0):
+                    found[index] = depth / 2
+            if not among:
+                break
+        return found
+
+    def _end(self, key: int) -> float | None:
+        end = self._ends.get(key)
+        return self._older_ends.get(key) if end is None else end
+
+    def deepest(self, page: "Page", checkpoints: Sequence[int]) -> tuple[int, float]:
+        """The position of the deepest checkpoint that the page has, whatever its age, and that.
+
+        The position is -1 where it has none.
+        """
+        stamps = page.stamps
+        for position in range(len(checkpoints) - 1, -1, -1):
+            stamp = stamps.get(checkpoints[position])
+            if stamp is not None:
+                return position, (page.clock - stamp) * page.scale
+        return -1, 0.0
+
+    # --- remembering ------------------------------------------------------------------------
+
+    def use(
+        self,
+        page: "Page",
+        checkpoints: Sequence[int],
+        blocks: float,
+        conversation: int,
+        fresh: float = 0.0,
+    ) -> None:
+        """An endpoint computes a prompt now, or has just done so.
+
+        Args:
+            blocks: of the prompt in all.
+            conversation: as in ``held``.
+            fresh: blocks of it that are new to the endpoint.
+        """
+        if checkpoints:
+            self._stamp(page, checkpoints)
+            self._ends[checkpoints[-1] ^ conversation] = blocks
+            if len(self._ends) >= ENDS:
+                self._ends, self._older_ends = {}, self._ends
+        page.clock += fresh
+        if page.clock >= page.sweep_at:
+            self._sweep(page)
+        if self.entries > self.max_entries:
+            self._shed()
+        if self._leaving:
+            self._leave()
+
+    def _stamp(self, page: "Page", checkpoints: Sequence[int]) -> None:
+        stamps, masks, clock, bit = page.stamps, self._masks, page.clock, 1 << page.index
+        recent = clock - self.capacity / page.scale * RECENT
+        last = stamps.get(checkpoints[-1])
+        if last is not None and last >= recent:
+            return  # then all before it are
+        for checkpoint in checkpoints:
+            stamp = stamps.get(checkpoint)
+            if stamp is None:
+                masks[checkpoint] = masks.get(checkpoint, 0) | bit
+                self.entries += 1
+            elif stamp >= recent:
+                continue
+            else:
+                del stamps[checkpoint]  # to stand at the end again
+            stamps[checkpoint] = clock
+
+    def unlearn(self, page: "Page", checkpoints: Sequence[int]) -> None:
+        """The endpoint has not got these after all."""
+        for checkpoint in checkpoints:
+            if checkpoint in page.stamps:
+                self._forget(page, checkpoint)
+
+    def learn(self, age: float, present: bool) -> None:
+        """What an answer said of an entry of this age: whether the engine still had it."""
+        capacity = self.capacity
+        if present is (age <= capacity):
+            return  # as expected
+        self._corrections += 1
+        step = max(0.05, 0.5 / sqrt(self._corrections))
+        towards = age * (1.05 if present else 0.95)
+        self.capacity = max(SMALLEST, capacity + step * (towards - capacity))
+
+    def start_with(self, blocks: float) -> None:
+        """What the engines say of their caches; heeded until answers have told better."""
+        if not self._corrections:
+            self.capacity = max(SMALLEST, blocks)
+
+    # --- forgetting -------------------------------------------------------------------------
+
+    def _forget(self, page: "Page", checkpoint: int) -> None:
+        del page.stamps[checkpoint]
+        self.entries -= 1
+        left = self._masks[checkpoint] & ~(1 << page.index)
+        if left:
+            self._masks[checkpoint] = left
+        else:
+            del self._masks[checkpoint]
+
+    def _sweep(self, page: "Page") -> None:
+        """Forget what is older than 2 C, a slice at most."""
+        capacity = self.capacity / page.scale
+        limit = page.clock - 2 * capacity
+        old: list[int] = []
+        for checkpoint, stamp in islice(page.stamps.items(), SLICE):
+            if stamp >= limit:
+                break
+            old.append(checkpoint)
+        for checkpoint in old:
+            self._forget(page, checkpoint)
+        page.sweep_at = page.clock + (0.0 if len(old) == SLICE else capacity / 4)
+
+    def _shed(self) -> None:
+        fullest = max(self._pages.values(), key=len)
+        for checkpoint in list(islice(fullest.stamps, SLICE)):
+            self._forget(fullest, checkpoint)
+            self.shed += 1
+
+    def _leave(self) -> None:
+        page = self._leaving[-1]
+        for checkpoint in list(islice(page.stamps, SLICE)):
+            self._forget(page, checkpoint)
+        if not page.stamps:
+            self._leaving.pop()
+
+    def __repr__(self) -> str:
+        return (
+            f"<CacheMirror {len(self._pages)} endpoints, {self.entries} entries, "
+            f"capacity={self.capacity:.0f} blocks>"
+        )
+
+
+class Page:
+    """What is known of one endpoint's cache.
+
+    Attributes:
+        index: of its bit in masks.
+        clock: blocks that were new to the endpoint so far.
+        scale: how much smaller its cache is than the others' (2.0: half as large).
+    """
+
+    __slots__ = ("clock", "index", "scale", "stamps", "sweep_at")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.clock = 0.0
+        self.scale = 1.0
+        self.stamps: dict[int, float] = {}
+        self.sweep_at = 0.0
+
+    def __len__(self) -> int:
+        """Checkpoints that it has."""
+        return len(self.stamps)
+
+    def __repr__(self) -> str:
+        return f"<Page {self.index} entries={len(self.stamps)} clock={self.clock:.0f}>"
