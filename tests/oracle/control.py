@@ -1,8 +1,7 @@
 """What control does for a scenario, in the scenario's own process: ejections and health checks.
 
 The parts are control's own; only the way of their verdicts is shorter, from the roster straight
-into the fleet. ``Skipping`` is an event loop whose time can be moved on, so that a scenario's
-pauses cost nothing while its timers run as they would.
+into the fleet.
 """
 
 import asyncio
@@ -20,29 +19,6 @@ from router.core.health.outlier import Detector
 from router.core.model import EndpointId
 from router.core.snapshot import Snapshot
 from router.telemetry.totals import Totals
-
-HOP = 0.05
-"""Seconds that time moves on at once; timers between two hops run in their order."""
-
-
-class Skipping(asyncio.SelectorEventLoop):
-    """A loop whose time is real but for what was skipped."""
-
-    skipped = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.skipped
-
-
-async def skip(seconds: float) -> None:
-    """Let so much time pass on a ``Skipping`` loop, and whatever is due in it happen."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, Skipping)
-    until = loop.time() + seconds
-    while (left := until - loop.time()) > 0:
-        loop.skipped += min(HOP, left)
-        for _ in range(3):
-            await asyncio.sleep(0)
 
 
 class Control:

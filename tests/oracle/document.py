@@ -8,13 +8,18 @@ Outcomes = dict[str, tuple[str, str]]
 """Case -> what Envoy did, what we do."""
 
 
+def section(scenario: str) -> str:
+    """What the document says of a scenario."""
+    found = re.search(rf"^## `{scenario}`$(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
+    assert found is not None, f"no section for {scenario}"
+    return found[1]
+
+
 def listed(scenario: str) -> Outcomes:
     """The document's table of a scenario."""
-    section = re.search(rf"^## `{scenario}`$(.*?)(?=^## |\Z)", DOCUMENT, re.M | re.S)
-    assert section is not None, f"no section for {scenario}"
     rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in section[1].splitlines()
+        for line in section(scenario).splitlines()
         if line.startswith("| `")
     ]
     for row in rows:
@@ -32,6 +37,15 @@ def compare(scenario: str, outcomes: Outcomes) -> None:
         if found.get(case) != expected.get(case)
     ]
     assert not wrong, "\n" + "\n".join(wrong)
+    said = verdict(len(outcomes), len(found))
+    assert said in section(scenario), f"the section of {scenario} should say: {said}"
+
+
+def verdict(cases: int, different: int) -> str:
+    """The sentence with which a scenario's section begins."""
+    if not different:
+        return f"All {cases} cases end alike: nothing differs."
+    return f"Of {cases} cases {different} {'ends' if different == 1 else 'end'} differently."
 
 
 def near(theirs: dict[str, float], ours: dict[str, float], points: float) -> tuple[str, str]:

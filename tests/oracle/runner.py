@@ -10,7 +10,6 @@ import json
 import random
 import re
 import socket
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from router.core.director import Director
 from router.proxy.server import ProxyServer
 from router.telemetry.record import ExchangeRecord, NoRecorder
 from tests.oracle.backend import Backend
-from tests.oracle.control import Control, Skipping, skip
+from tests.oracle.control import Control
 from tests.oracle.translate import translate
 
 DATA = Path(__file__).parents[1] / "data/oracle"
@@ -139,7 +138,7 @@ class Scenario:
                 answers = []
                 for number in range(count):
                     answers.append(await self.exchange(reader, writer, _numbered(spec, number)))
-                    await pause(spec.get("gap", 0))
+                    await asyncio.sleep(spec.get("gap", 0))
                 return answers
         finally:
             writer.transport.abort()
@@ -148,7 +147,8 @@ class Scenario:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, spec: dict[str, Any]
     ) -> Answer:
         """One request of a ``requests`` step over a connection that is open."""
-        started = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         self._serial += 1
         method = spec.get("method", "GET")
         headers = {"host": "oracle.test", "x-request-id": f"r{self._serial}"}
@@ -163,7 +163,7 @@ class Scenario:
         status = int(head[0].split()[1])
         fields[":id"] = headers["x-request-id"]
         whole = status == 204 or method == "HEAD" or await _read_body(reader, fields)
-        return Answer(status, fields, not whole, time.monotonic() - started)
+        return Answer(status, fields, not whole, clock() - started)
 
     async def outcome(self, answer: Answer, late_after: float | None = None) -> str:
         """The answer and what our record says of it."""
@@ -195,14 +195,6 @@ class Scenario:
         finally:
             writer.transport.abort()
         return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
-
-
-async def pause(seconds: float) -> None:
-    """Costs nothing where time can be skipped."""
-    if isinstance(asyncio.get_running_loop(), Skipping):
-        await skip(seconds)
-    elif seconds:
-        await asyncio.sleep(seconds)
 
 
 def _numbered(spec: dict[str, Any], number: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from router.core.clock import HandClock
 from tests.core.world import World, snapshot
 from tests.oracle.document import DOCUMENT, Outcomes, compare, near
 from tests.oracle.runner import DATA, Scenario, envoys_outcome, outcome, shares
+from tests.oracle.virtual_time import in_virtual_time
 
 # --- heads and framing ----------------------------------------------------------------------
 
@@ -61,6 +62,7 @@ async def test_edge_headers() -> None:
 # --- which route, which arm -----------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_routing() -> None:
     outcomes: Outcomes = {}
     async with Scenario("routing") as scenario:
@@ -118,6 +120,7 @@ async def test_what_routes_change_on_the_way() -> None:
         assert arms == {None, "b"}
 
 
+@in_virtual_time
 async def test_a_mirror_gets_what_envoys_got() -> None:
     """Slow and failing as it is, nobody notices; its Host says that these are copies."""
     async with Scenario("routing") as scenario:
@@ -143,6 +146,7 @@ async def test_a_mirror_gets_what_envoys_got() -> None:
 # --- which endpoint -------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_balancing_around_a_slow_endpoint() -> None:
     async with Scenario("lb_least_request") as scenario:
 
@@ -196,6 +200,7 @@ def test_weighted_shares_are_envoys() -> None:
 # --- failures -------------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_retry_matrix() -> None:
     outcomes: Outcomes = {}
     async with Scenario("retry_matrix") as scenario:
@@ -224,6 +229,7 @@ async def test_retry_matrix() -> None:
     compare("retry_matrix", outcomes)
 
 
+@in_virtual_time
 async def test_timeouts() -> None:
     outcomes: Outcomes = {}
     async with Scenario("timeouts") as scenario:
@@ -238,6 +244,7 @@ async def test_timeouts() -> None:
     compare("timeouts", outcomes)
 
 
+@in_virtual_time
 async def test_breakers() -> None:
     outcomes: Outcomes = {}
     async with Scenario("breakers") as scenario:

@@ -1,44 +1,44 @@
 """Which endpoints are in rotation, and which of them a key belongs to, as Envoy was seen to do it.
 
-The pauses of these scenarios are skipped, so that their ejections, which are seconds long, take
-no time; see ``control``.
+In virtual time, so that their ejections, which are seconds long, take none.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.oracle.control import Skipping
 from tests.oracle.document import Outcomes, compare, near
-from tests.oracle.runner import Scenario, pause, shares
+from tests.oracle.runner import Scenario, shares
+from tests.oracle.virtual_time import in_virtual_time
 
 PHASE = 0.062
 """Seconds from the start of outlier detection's clock to the first request, in the recordings."""
 
 
-def skipping(story: Callable[[], Awaitable[None]]) -> None:
-    """Run it on a loop whose time can be skipped."""
-    with asyncio.Runner(loop_factory=Skipping) as runner:
-        runner.run(story())  # type: ignore[arg-type]
+async def played(
+    scenario: Scenario, phase: float = 0.0, times: int = 1
+) -> list[tuple[dict[str, Any], Any]]:
+    """Each step with what came of it: answers, or who is ejected by cluster.
 
-
-async def played(scenario: Scenario, phase: float = 0.0) -> list[tuple[dict[str, Any], Any]]:
-    """Each step with what came of it: answers, or who is ejected by cluster."""
+    Args:
+        times: as many requests as Envoy got, where only their shares are compared.
+    """
     found: list[tuple[dict[str, Any], Any]] = []
-    await pause(phase)
+    await asyncio.sleep(phase)
     loop = asyncio.get_running_loop()
     started = loop.time()
     for step in scenario.steps:
         if "requests" in step:
             at = step["observed"].get("t", 0)  # when Envoy's were sent
-            await pause(max(0, started + at - loop.time()))
+            await asyncio.sleep(max(0, started + at - loop.time()))
             spec = step["requests"]
-            found.append((step, await scenario.series(spec, spec.get("count", 1))))
+            shared = "tag" in spec or isinstance(step["observed"].get("backends"), dict)
+            count = spec.get("count", 1) * (times if shared else 1)
+            found.append((step, await scenario.series(spec, count)))
         elif "set" in step:
             scenario.configure(step)
         elif "sleep" in step:
-            await pause(step["sleep"])
+            await asyncio.sleep(step["sleep"])
         elif "hosts" in step:
             found.append((step, scenario.ejected()))
     return found
@@ -77,67 +77,63 @@ def envoys_verdicts(scenario: Scenario) -> list[tuple[float, str, str, str, int,
     ]
 
 
-def test_consecutive_5xx() -> None:
-    async def story() -> None:
-        outcomes: Outcomes = {}
-        async with Scenario("outlier_5xx") as scenario:
-            started = asyncio.get_running_loop().time() + PHASE
-            number = 0
-            for step, came in await played(scenario, PHASE):
-                if "hosts" in step:
-                    assert came == step["observed"]["ejected"]
-                    continue
-                number += 1
-                theirs = Counter(step["observed"]["statuses"])
-                ours = Counter(answer.status for answer in came)
-                outcomes[f"requests {number}"] = (statuses(theirs), statuses(ours))
-            envoys, ours = envoys_verdicts(scenario), verdicts(scenario, started)
-            assert [verdict[1:] for verdict in ours] == [verdict[1:] for verdict in envoys]
-            for (at, *_), (expected, *_) in zip(ours, envoys, strict=True):
-                assert abs(at - expected) < 1.0, (at, expected)  # one interval
-        compare("outlier_5xx", outcomes)
-
-    skipping(story)
+@in_virtual_time
+async def test_consecutive_5xx() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("outlier_5xx") as scenario:
+        started = asyncio.get_running_loop().time() + PHASE
+        number = 0
+        for step, came in await played(scenario, PHASE):
+            if "hosts" in step:
+                assert came == step["observed"]["ejected"]
+                continue
+            number += 1
+            theirs = Counter(step["observed"]["statuses"])
+            ours = Counter(answer.status for answer in came)
+            outcomes[f"requests {number}"] = (statuses(theirs), statuses(ours))
+        envoys, ours = envoys_verdicts(scenario), verdicts(scenario, started)
+        assert [verdict[1:] for verdict in ours] == [verdict[1:] for verdict in envoys]
+        for (at, *_), (expected, *_) in zip(ours, envoys, strict=True):
+            assert abs(at - expected) < 1.0, (at, expected)  # one interval
+    compare("outlier_5xx", outcomes)
 
 
-def test_which_failures_feed_which_detector() -> None:
-    async def story() -> None:
-        outcomes: Outcomes = {}
-        async with Scenario("outlier_kinds") as scenario:
-            for step, answers in await played(scenario):
-                theirs = Counter(step["observed"]["statuses"])
-                ours = Counter(answer.status for answer in answers)
-                outcomes[step["requests"]["path"]] = (statuses(theirs), statuses(ours))
-            envoys = [verdict[1:] for verdict in envoys_verdicts(scenario)]
-            assert [verdict[1:] for verdict in verdicts(scenario, 0)] == envoys
-        compare("outlier_kinds", outcomes)
-
-    skipping(story)
+@in_virtual_time
+async def test_which_failures_feed_which_detector() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("outlier_kinds") as scenario:
+        for step, answers in await played(scenario):
+            theirs = Counter(step["observed"]["statuses"])
+            ours = Counter(answer.status for answer in answers)
+            outcomes[step["requests"]["path"]] = (statuses(theirs), statuses(ours))
+        envoys = [verdict[1:] for verdict in envoys_verdicts(scenario)]
+        assert [verdict[1:] for verdict in verdicts(scenario, 0)] == envoys
+    compare("outlier_kinds", outcomes)
 
 
-def test_how_many_may_be_ejected() -> None:
-    async def story() -> None:
-        outcomes: Outcomes = {}
-        async with Scenario("outlier_percent") as scenario:
-            stats = scenario.data["observed"]["stats"]
-            [*_, (step, ejected)] = await played(scenario)
-            for cluster, hosts in step["observed"]["ejected"].items():
-                prefix = f"cluster.{cluster}.outlier_detection.ejections_"
-                summary = scenario.control.outliers.summary_of(cluster)
-                overflow = stats.get(prefix + "overflow", 0)
-                outcomes[cluster] = (
-                    f"{len(hosts)} ejected, {overflow} too many",
-                    f"{len(ejected[cluster])} ejected, {summary['overflow']} too many",
-                )
-        compare("outlier_percent", outcomes)
-
-    skipping(story)
+@in_virtual_time
+async def test_how_many_may_be_ejected() -> None:
+    outcomes: Outcomes = {}
+    async with Scenario("outlier_percent") as scenario:
+        stats = scenario.data["observed"]["stats"]
+        [*_, (step, ejected)] = await played(scenario)
+        for cluster, hosts in step["observed"]["ejected"].items():
+            prefix = f"cluster.{cluster}.outlier_detection.ejections_"
+            summary = scenario.control.outliers.summary_of(cluster)
+            overflow = stats.get(prefix + "overflow", 0)
+            outcomes[cluster] = (
+                f"{len(hosts)} ejected, {overflow} too many",
+                f"{len(ejected[cluster])} ejected, {summary['overflow']} too many",
+            )
+    compare("outlier_percent", outcomes)
 
 
+@in_virtual_time
 async def test_hashing() -> None:
     outcomes: Outcomes = {}
     async with Scenario("hashing") as scenario:
-        steps = await played(scenario)
+        # Where a host lies on the ring depends on its port: only shares can be alike, of many.
+        steps = await played(scenario, times=5)
     owners: dict[str, list[str | None]] = {}
     for number, (step, answers) in enumerate(steps, 1):
         spec, observed = step["requests"], step["observed"]
@@ -149,8 +145,7 @@ async def test_hashing() -> None:
         elif isinstance(observed["backends"], dict):
             total = sum(observed["backends"].values())
             envoys = {host: 100 * n / total for host, n in observed["backends"].items()}
-            # Where a host lies on the ring depends on its port, so only the shares can be alike.
-            outcomes[name] = near(envoys, shares(answers), points=20)
+            outcomes[name] = near(envoys, shares(answers), points=25)
         if "show" in spec:
             outcomes[f"{name}: {spec['show'][0]}"] = (
                 _present(row["headers"] for row in observed["requests"]),
@@ -176,6 +171,7 @@ def _present(rows: Any) -> str:
     return "given" if all("set-cookie" in headers for headers in rows) else "absent"
 
 
+@in_virtual_time
 async def test_rate_limits() -> None:
     outcomes: Outcomes = {}
     async with Scenario("ratelimit") as scenario:
@@ -200,6 +196,7 @@ def _standing(status: int, headers: dict[str, str]) -> str:
     return f"{status}; {'/'.join(headers.get(name, 'none') for name in names)}"
 
 
+@in_virtual_time
 async def test_checks_and_ejections_together() -> None:
     outcomes: Outcomes = {}
     async with Scenario("misc") as scenario:
@@ -236,6 +233,7 @@ def _alike(theirs: Counter[int], ours: Counter[int]) -> tuple[str, str]:
     return text, statuses(ours)
 
 
+@in_virtual_time
 async def test_edge_of_internal_callers() -> None:
     outcomes: Outcomes = {}
     async with Scenario("edge_internal") as scenario:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 
 import aiohttp
@@ -135,17 +136,21 @@ async def test_an_engine_that_says_when_to_come_again_is_full_not_broken(tmp_pat
 
 async def test_nobody_there_to_connect_to(tmp_path):
     """Found by failing requests where health checks are off; clients see none of it."""
-    async with emulator("a") as a, emulator("b") as b:
-        a.add_fault("refuse=3")
-        policy = f"{{consecutive_5xx: 2, enforcing_consecutive_gateway_failure: 0, {FAST}}}"
-        text = watched(a.address, b.address, outlier=policy, workers=1)
-        text = text[: text.index("active:")] + "active: off" + text[text.index(", outlier:") :]
-        async with serving(tmp_path, text) as router:
-            served = [await router.served_by() for _ in range(12)]
-            assert set(served) == {"b"}
-            await until(lambda: told(router))
-            assert told(router)[0] == ("eject", f"demo/{a.address}", "consecutive_5xx", True, 1)
-            await until(lambda: served_by(router, "a"))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        port = nobody.getsockname()[1]
+        async with emulator("b") as b:
+            policy = f"{{consecutive_5xx: 2, enforcing_consecutive_gateway_failure: 0, {FAST}}}"
+            text = watched(f"127.0.0.1:{port}", b.address, outlier=policy, workers=1)
+            checks, outlier = text.index("active:"), text.index(", outlier:")
+            async with serving(tmp_path, text[:checks] + "active: off" + text[outlier:]) as router:
+                assert {await router.served_by() for _ in range(12)} == {"b"}
+                await until(lambda: told(router))
+                first = ("eject", f"demo/127.0.0.1:{port}", "consecutive_5xx", True, 1)
+                assert told(router)[0] == first
+                nobody.close()
+                async with emulator("a", port=port):
+                    await until(lambda: served_by(router, "a"))
 
 
 async def pushed_back(router, address: str, count: int) -> bool:

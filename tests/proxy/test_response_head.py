@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.proxy import response_head
-from router.proxy.response_head import ResponseHead, read_head
+from router.proxy.response_head import ResponseHead
+
+REQUEST_ID = b"7-e"
+
+
+def read_head(head: bytes) -> ResponseHead:
+    return response_head.read_head(head, REQUEST_ID)
 
 
 def raw(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
@@ -60,6 +66,28 @@ def test_known_again_with_another_length() -> None:
     assert {**seen(first), "length": 0, "ready": b""} == {**seen(again), "length": 0, "ready": b""}
 
 
+def test_known_again_with_the_id_of_its_own_request() -> None:
+    forget()
+    heads = [
+        response_head.read_head(
+            raw("Server: x", f"x-request-id: {number}", "Content-Length: 5"), b"%d" % number
+        )
+        for number in (9, 10, 1111)
+    ]
+    assert heads[0] is heads[1] is heads[2]
+    assert b"x-request-id" not in heads[0].start
+    assert len(response_head._heads) == 1
+
+
+def test_another_id_is_no_reason_to_forget_what_is_in_the_line() -> None:
+    forget()
+    good = raw("x-request-id: 7-e", "Content-Length: 5")
+    assert read_head(good).length == 5
+    for line in ("x-request-id: 7-e\n", "x-request-id: 7-e\x00", "x-request-id : 7-e"):
+        with pytest.raises(ValueError, match="head"):
+            read_head(raw(line, "Content-Length: 5"))
+
+
 def test_caches_are_bounded() -> None:
     forget()
     for number in range(3 * response_head._CACHED_HEADS):
@@ -80,7 +108,11 @@ LINES = st.sampled_from(
         "Retry-After: 3",
         "Transfer-Encoding: chunked",
         "X-Length: 12",
-        "x-request-id: e",
+        "x-request-id: 7-e",
+        "x-request-id: 7-e2",
+        "X-Request-Id: 7-e",
+        "x-request-id: \x007-e",
+        "X-Of-Another: x-request-id: 7-e",
         "Content-Length: 12",
         "Content-Length:12",
         "CONTENT-LENGTH: 3",
