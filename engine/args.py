@@ -99,6 +99,7 @@ class ServeArgs:
     enable_chunked_prefill: bool = True
     scheduling_policy: str = "fcfs"
     seed: int = 0
+    kv_events_config: Mapping[str, Any] | None = None
     threads: int | None = None
     chat_template: str | None = None
     chat_template_content_format: str = "auto"
@@ -158,6 +159,11 @@ OPTIONS: Final[tuple[_Decorator, ...]] = (
     click.option("--enable-chunked-prefill/--no-enable-chunked-prefill", default=True),
     click.option("--scheduling-policy", type=click.Choice(["fcfs", "priority"]), default="fcfs"),
     click.option("--seed", type=int, default=0, help="Seed of requests that bring none."),
+    click.option(
+        "--kv-events-config",
+        type=JsonObject(),
+        help="""'{"enable_kv_cache_events": true}' tells over ZeroMQ what is cached.""",
+    ),
     click.option("--threads", type=_AT_LEAST_1, help="CPU threads of the model; default: torch's."),
     click.option("--chat-template", help="File with the template, or the template itself."),
     click.option(

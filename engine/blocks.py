@@ -6,6 +6,9 @@ over its whole prefix, so equal hashes mean equal keys and values. Freeing goes 
 that of a finished sequence the shared beginning outlives the private end. Clean blocks are
 handed out as contiguous extents where possible: attention on the CPU reads a contiguous extent
 of the cache in place, so a sequence with one extent needs no copy at all.
+
+With an `EventLog` the pool notes there what can no longer be found; what can is noted by the
+scheduler, which knows the tokens.
 """
 
 import hashlib
@@ -15,6 +18,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from engine.kv_events import EventLog
+from engine.kv_events.wire import short_name
 
 RECLAIM_BATCH = 16
 """Cached blocks cleaned at a time. One by one, in eviction order, would scatter a growing
@@ -29,6 +35,16 @@ def hash_block(parent: bytes | None, tokens: Sequence[int], salt: str | None) ->
     digest = hashlib.sha256(parent if parent is not None else b"warmpath:" + (salt or "").encode())
     digest.update(array("q", tokens).tobytes())
     return digest.digest()
+
+
+def extend_chain(
+    hashes: list[bytes], tokens: Sequence[int], count: int, block_size: int, salt: str | None
+) -> None:
+    """Append to the chain `hashes` of the blocks of `tokens` until it has `count`."""
+    while len(hashes) < count:
+        start = len(hashes) * block_size
+        parent = hashes[-1] if hashes else None
+        hashes.append(hash_block(parent, tokens[start : start + block_size], salt))
 
 
 class BlockTable:
@@ -65,10 +81,18 @@ class BlockTable:
 class BlockPool:
     """Allocation, sharing and eviction of `num_blocks` blocks of `block_size` tokens."""
 
-    def __init__(self, num_blocks: int, block_size: int, *, caching: bool = True) -> None:
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        *,
+        caching: bool = True,
+        log: EventLog | None = None,
+    ) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.caching = caching
+        self.log = log
         self._references = [0] * num_blocks
         self._hash: list[bytes | None] = [None] * num_blocks
         self._by_hash: dict[bytes, int] = {}
@@ -151,11 +175,16 @@ class BlockPool:
             else:
                 self._cached_free[block] = None
 
-    def register(self, block: int, digest: bytes) -> None:
-        """Make a full, computed, held block findable. A second copy of a hash stays private."""
-        if self.caching and self._hash[block] is None and digest not in self._by_hash:
-            self._hash[block] = digest
-            self._by_hash[digest] = block
+    def register(self, block: int, digest: bytes) -> bool:
+        """Make a full, computed, held block findable. A second copy of a hash stays private.
+
+        True if the hash could not be found before.
+        """
+        if not self.caching or self._hash[block] is not None or digest in self._by_hash:
+            return False
+        self._hash[block] = digest
+        self._by_hash[digest] = block
+        return True
 
     def reset_cache(self) -> None:
         """Forget every cached prefix; held blocks stay held but can no longer be found."""
@@ -166,6 +195,8 @@ class BlockPool:
             self._clean[block] = True
         self._num_clean += len(self._cached_free)
         self._cached_free.clear()
+        if self.log is not None:
+            self.log.cleared()
 
     def check(self) -> None:
         """Raise AssertionError if a block is in no place, in two, or wrongly indexed."""
@@ -192,6 +223,8 @@ class BlockPool:
             digest = self._hash[block]
             if digest is not None:
                 del self._by_hash[digest]
+                if self.log is not None:
+                    self.log.removed(short_name(digest))
             self._hash[block] = None
             self._clean[block] = True
             self._num_clean += 1

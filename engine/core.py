@@ -7,9 +7,11 @@ a time; whoever owns the core serialises access to it.
 """
 
 import logging
+from collections.abc import Callable
 
 from engine.blocks import BlockPool
 from engine.config import ConfigError, EngineConfig
+from engine.kv_events import Event, EventLog
 from engine.pacing import StepPacer
 from engine.request import (
     EngineRequest,
@@ -30,9 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class EngineCore:
-    """Loads the model on construction. Raises `ConfigError` for what it cannot run."""
+    """Loads the model on construction. Raises `ConfigError` for what it cannot run.
 
-    def __init__(self, config: EngineConfig) -> None:
+    `publish` gets the changes of the prefix cache after each step that made any.
+    """
+
+    def __init__(
+        self, config: EngineConfig, publish: Callable[[list[Event]], None] | None = None
+    ) -> None:
         _check_budget(config)
         self.config = config
         self.runner = ModelRunner(config)
@@ -44,8 +51,12 @@ class EngineCore:
                 f"({self.max_model_len})",
                 param="max_num_batched_tokens",
             )
+        self._publish = publish
         self.pool = BlockPool(
-            self.runner.num_blocks, config.block_size, caching=config.enable_prefix_caching
+            self.runner.num_blocks,
+            config.block_size,
+            caching=config.enable_prefix_caching,
+            log=None if publish is None else EventLog(config.block_size),
         )
         self.scheduler = Scheduler(config, self.pool)
         self._pacer = StepPacer(config.max_step_seconds, config.max_num_batched_tokens)
@@ -94,6 +105,11 @@ class EngineCore:
 
         If the model itself fails, the choices in the batch end with finish_reason "error".
         """
+        outputs = self._step(now)
+        self._tell()
+        return outputs
+
+    def _step(self, now: float) -> list[RequestOutput]:
         self._observe(now)
         decoding = any(s.remaining == 1 for s in self.scheduler.running)
         step = self.scheduler.schedule(self._pacer.budget(decoding=decoding))
@@ -141,6 +157,12 @@ class EngineCore:
     def reset_prefix_cache(self) -> None:
         """Forget all cached prefixes. Running requests are not disturbed."""
         self.pool.reset_cache()
+        self._tell()
+
+    def _tell(self) -> None:
+        log, publish = self.pool.log, self._publish
+        if log is not None and publish is not None and (events := log.take()):
+            publish(events)
 
     def _observe(self, now: float) -> None:
         """Time from one step's begin to the next one's, when the work in between never ceased."""

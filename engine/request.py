@@ -61,6 +61,7 @@ class EngineRequest(msgspec.Struct, kw_only=True):
     """One request. `arrival` is on the caller's clock; a lower `priority` is served first.
 
     `cache_salt` keeps a tenant's prefix blocks apart: only equal salts share cached blocks.
+    `block_hashes` are those of the prompt's first blocks as far as somebody has computed them.
     """
 
     request_id: str
@@ -69,6 +70,7 @@ class EngineRequest(msgspec.Struct, kw_only=True):
     arrival: float
     priority: int = 0
     cache_salt: str | None = None
+    block_hashes: list[bytes] = []
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

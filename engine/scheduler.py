@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from engine.blocks import BlockPool
 from engine.config import EngineConfig
+from engine.kv_events.wire import short_name
 from engine.sequence import Sequence, State
 
 
@@ -92,10 +93,26 @@ class Scheduler:
                 continue
             full = sequence.num_computed // size
             if full > sequence.registered:
-                hashes = sequence.block_hashes(full, size)
-                for i in range(sequence.registered, full):
-                    self.pool.register(sequence.table.blocks[i], hashes[i])
-                sequence.registered = full
+                self._register(sequence, full)
+
+    def _register(self, sequence: Sequence, full: int) -> None:
+        """Let the first `full` blocks of `sequence` be found; the log hears of new ones."""
+        pool, first = self.pool, sequence.registered
+        hashes = sequence.block_hashes(full, pool.block_size)
+        fresh = [
+            i - first
+            for i in range(first, full)
+            if pool.register(sequence.table.blocks[i], hashes[i])
+        ]
+        sequence.registered = full
+        if pool.log is not None and fresh:
+            pool.log.stored(
+                [short_name(digest) for digest in hashes[first:]],
+                fresh,
+                short_name(hashes[first - 1]) if first else None,
+                sequence.tokens[first * pool.block_size : full * pool.block_size],
+                sequence.request.cache_salt,
+            )
 
     def _admit(self, budget: int, plan: dict[Sequence, int]) -> None:
         owed = sum(self._owed(s) for s in self.running)

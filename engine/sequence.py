@@ -8,7 +8,7 @@ the last known token yields the next.
 
 import enum
 
-from engine.blocks import BlockTable, hash_block
+from engine.blocks import BlockTable, extend_chain
 from engine.request import EngineRequest, SamplingParams, TokenLogprob
 
 
@@ -74,7 +74,7 @@ class Sequence:
         self.first_scheduled: float | None = None
         self.registered = 0
         self.table = BlockTable()
-        self.hashes: list[bytes] = []
+        self.hashes = list(request.block_hashes)
         self.state = State.WAITING
         wants_prompt = index == 0 and self.sampling.prompt_logprobs is not None
         self.prompt_logprobs: list[TokenLogprob | None] | None = (
@@ -102,11 +102,7 @@ class Sequence:
 
     def block_hashes(self, count: int, block_size: int) -> list[bytes]:
         """Chained hashes of the first `count` blocks, all of whose tokens must be known."""
-        while len(self.hashes) < count:
-            start = len(self.hashes) * block_size
-            parent = self.hashes[-1] if self.hashes else None
-            tokens = self.tokens[start : start + block_size]
-            self.hashes.append(hash_block(parent, tokens, self.request.cache_salt))
+        extend_chain(self.hashes, self.tokens, count, block_size, self.request.cache_salt)
         return self.hashes[:count]
 
     def __repr__(self) -> str:

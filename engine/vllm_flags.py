@@ -56,7 +56,7 @@ _GROUPS: Final[Mapping[str, str]] = {
     _KV: """
         kv-cache-dtype kv-cache-dtype-skip-layers calculate-kv-scales swap-space cpu-offload-gb
         cpu-offload-params kv-offloading-size kv-offloading-backend kv-transfer-config
-        ec-transfer-config kv-events-config kv-sharing-fast-prefill prefix-caching-hash-algo
+        ec-transfer-config kv-sharing-fast-prefill prefix-caching-hash-algo
         mamba-cache-dtype mamba-ssm-cache-dtype mamba-block-size mamba-cache-mode
         enable-mamba-cache-stochastic-rounding weight-transfer-config preemption-mode
         disable-hybrid-kv-cache-manager use-v2-block-manager enable-sleep-mode

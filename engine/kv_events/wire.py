@@ -45,6 +45,11 @@ ENCODINGS: Final[Mapping[str, Callable[[float, Sequence[Event]], bytes]]] = {
 }
 
 
+def short_name(digest: bytes) -> int:
+    """The name by which events call a block with this hash: its last 64 bits, as vLLM has it."""
+    return int.from_bytes(digest[-8:], "big")
+
+
 def prefix_tip(name: int | None, blocks: int) -> str:
     """Value of `x-kv-prefix-tip` for a prompt of so many full blocks, the last one called `name`.
 

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from engine.generation import Delta, EngineDeadError, Generation, Watch
+from engine.kv_events.wire import TIP_HEADER
 from engine.loop import AsyncEngine
 from engine.request import RequestError, TokenLogprob
 from engine.server import render
@@ -32,10 +33,14 @@ LogprobsOf = Callable[[int, Sequence[TokenLogprob | None], Sequence[int]], Any]
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """One prompt of a request; `echo` is the text to repeat in front of each of its choices."""
+    """One prompt of a request; `echo` is the text to repeat in front of each of its choices.
+
+    `tip` names its last full block, None where KV events are off.
+    """
 
     generation: Generation
     echo: str = ""
+    tip: str | None = None
 
 
 class Answer:
@@ -79,7 +84,7 @@ class Answer:
         check_news(news)
         choices = [self._choice(at, delta) for at, delta in news]
         body = self._shape.whole(choices, self._usage(), self._prompt_logprobs())
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=body, content_type="application/json", headers=self._headers())
 
     async def _stream(self, request: web.Request, watch: Watch) -> web.StreamResponse:
         try:
@@ -87,7 +92,7 @@ class Answer:
         except (RequestError, EngineDeadError) as error:
             raise as_api_error(error) from error
         check_news(news)
-        response = web.StreamResponse(headers=SSE_HEADERS)
+        response = web.StreamResponse(headers={**SSE_HEADERS, **self._headers()})
         try:
             await response.prepare(request)
             await self._relay(response, watch, news)
@@ -95,6 +100,10 @@ class Answer:
             # The client left between two writes; there is nobody to tell.
             log.debug("client gone mid-stream")
         return response
+
+    def _headers(self) -> dict[str, str]:
+        tips = [prompt.tip for prompt in self._prompts if prompt.tip is not None]
+        return {TIP_HEADER: ", ".join(tips)} if tips else {}
 
     async def _relay(
         self, response: web.StreamResponse, watch: Watch, news: Sequence[tuple[int, Delta]]

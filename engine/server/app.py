@@ -43,6 +43,7 @@ def make_app(service: Service) -> web.Application:
             web.post("/ping", service.health),
             web.get("/version", service.show_version),
             web.get("/load", service.load),
+            web.get("/kv_event_sources", service.kv_event_sources),
             web.get("/metrics", service.metrics),
         ]
     )

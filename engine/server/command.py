@@ -22,6 +22,7 @@ import uvloop
 
 from engine.args import OPTIONS, ServeArgs, ServeCommand, serve_args
 from engine.config import ConfigError, EngineConfig, ModelConfig
+from engine.kv_events import KvEventsConfig, KvEventsError, Publisher
 from engine.loop import AsyncEngine
 from engine.metrics import VllmMetrics
 from engine.request import EngineRequest, SamplingParams
@@ -67,6 +68,9 @@ class _Prepared:
             default_kwargs=args.default_chat_template_kwargs,
         )
         self.defaults = _defaults(args, self.model_config)
+        self.kv_events = KvEventsConfig.from_mapping(args.kv_events_config or {})
+        if self.kv_events.enabled and not args.enable_prefix_caching:
+            raise KvEventsError("KV events need prefix caching, which is switched off")
         self.names = args.served_model_name or (args.model or BUNDLED_NAME,)
 
 
@@ -134,8 +138,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _service(prepared: _Prepared) -> Service:
-    """Load the weights and put everything together."""
+def _service(prepared: _Prepared, publisher: Publisher | None = None) -> Service:
+    """Load the weights and put everything together; KV events go to `publisher`."""
     import torch
 
     from engine.core import EngineCore
@@ -143,7 +147,7 @@ def _service(prepared: _Prepared) -> Service:
     args, config = prepared.args, prepared.engine_config
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    core = EngineCore(config)
+    core = EngineCore(config, None if publisher is None else publisher.publish)
     warm_up(core, config)
     served = ServedModel(
         names=prepared.names,
@@ -184,7 +188,7 @@ def _service(prepared: _Prepared) -> Service:
         max_queued=args.max_num_queued_reqs,
         max_request_bytes=args.max_request_bytes,
     )
-    return Service(engine, served, policy)
+    return Service(engine, served, policy, publisher)
 
 
 def warm_up(core: EngineCore, config: EngineConfig) -> None:
@@ -231,6 +235,8 @@ def run(args: ServeArgs) -> int:
         raise click.UsageError(f"{flag}: {error.message}") from error
     except TemplateError as error:
         raise click.UsageError(f"--chat-template: {error}") from error
+    except KvEventsError as error:
+        raise click.UsageError(f"--kv-events-config: {error}") from error
     except (FileNotFoundError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
@@ -240,11 +246,14 @@ def run(args: ServeArgs) -> int:
 
 def _serve_on(listener: socket.socket, prepared: _Prepared) -> int:
     args = prepared.args
+    publisher = Publisher(prepared.kv_events) if prepared.kv_events.enabled else None
     try:
-        service = _service(prepared)
+        service = _service(prepared, publisher)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(service, listener, address_of(listener), args))
     finally:
+        if publisher is not None:
+            publisher.close()
         if args.uds is not None:
             Path(args.uds).unlink(missing_ok=True)
 

@@ -6,12 +6,16 @@ import itertools
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aiohttp import web
 
+from engine.blocks import extend_chain
 from engine.generation import EngineDeadError
+from engine.kv_events import Publisher
+from engine.kv_events.wire import prefix_tip, short_name
 from engine.loop import AsyncEngine
 from engine.metrics import CONTENT_TYPE
 from engine.request import EngineRequest, SamplingParams, TokenLogprob
@@ -40,12 +44,22 @@ except PackageNotFoundError:
 
 
 class Service:
-    """Everything the handlers share. `draining` refuses new work and fails the health check."""
+    """Everything the handlers share. `draining` refuses new work and fails the health check.
 
-    def __init__(self, engine: AsyncEngine, model: ServedModel, policy: Policy) -> None:
+    `publisher` is where KV events go, None where they are off.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        model: ServedModel,
+        policy: Policy,
+        publisher: Publisher | None = None,
+    ) -> None:
         self.engine = engine
         self.model = model
         self.policy = policy
+        self.publisher = publisher
         self.draining = False
         self._serial = itertools.count()
 
@@ -160,10 +174,18 @@ class Service:
                     priority=asked.priority,
                     cache_salt=asked.cache_salt,
                 )
-                prompts.append(Prompt(engine.submit(request, asked.text), echo))
+                tip = None if self.publisher is None else self._tip(request)
+                prompts.append(Prompt(engine.submit(request, asked.text), echo, tip))
         except EngineDeadError as error:
             raise as_api_error(error) from error
         return prompts
+
+    def _tip(self, request: EngineRequest) -> str:
+        """Hash the prompt's full blocks, for the engine to go on from, and name the last."""
+        size = self.engine.stats.block_size
+        hashes, tokens = request.block_hashes, request.prompt_token_ids
+        extend_chain(hashes, tokens, len(tokens) // size, size, request.cache_salt)
+        return prefix_tip(short_name(hashes[-1]) if hashes else None, len(hashes))
 
     def _answer(
         self,
@@ -280,9 +302,18 @@ class Service:
         """GET /load: requests that are being worked on or wait."""
         return json_response({"server_load": self.engine.live})
 
+    async def kv_event_sources(self, request: web.Request) -> web.Response:
+        """GET /kv_event_sources: where to subscribe; empty where KV events are off."""
+        name = request.transport.get_extra_info("sockname") if request.transport else None
+        host = name[0] if isinstance(name, tuple) else "127.0.0.1"
+        return json_response([] if self.publisher is None else self.publisher.sources(host))
+
     async def metrics(self, request: web.Request) -> web.Response:
         """GET /metrics"""
-        page = self.engine.metrics.render(self.engine.gauges())
+        gauges = self.engine.gauges()
+        if self.publisher is not None:
+            gauges = replace(gauges, kv_events=self.publisher.readings())
+        page = self.engine.metrics.render(gauges)
         return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -3,9 +3,12 @@
 The shadow remembers for every cache slot which token was written there and everything before it.
 Whatever is added, run, preempted, aborted or reset: every position that a sequence counts as
 computed must hold that sequence's own prefix, references must match the tables, and at the end
-nothing is held.
+nothing is held. The KV events, decoded by a subscriber's means alone, must at any time tell exactly
+which blocks can be found.
 """
 
+import hashlib
+import struct
 from collections import Counter
 
 import pytest
@@ -15,9 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from engine.blocks import BlockPool
 from engine.config import EngineConfig, ModelConfig
+from engine.kv_events import EventLog
+from engine.kv_events.wire import as_maps, short_name
 from engine.request import EngineRequest, SamplingParams
 from engine.scheduler import Scheduler
 from engine.sequence import Sequence, State
+from tests.engine.kv_events.shadow import Shadow, events_of
 
 SIZE = 2
 MAX_LENGTH = 20
@@ -36,6 +42,21 @@ MODEL = ModelConfig(
     num_kv_heads=1,
     head_dim=8,
 )
+
+
+class Digests:
+    """Whole hashes by the names in events, worked out from what the events say."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[int, bytes] = {}
+
+    def name(self, parent: int | None, tokens: list[int], extra: tuple[str, ...] | None) -> int:
+        assert extra is None or parent is None
+        salt = extra[0] if extra else ""
+        start = f"warmpath:{salt}".encode() if parent is None else self._by_name[parent]
+        digest = hashlib.sha256(start + struct.pack(f"<{len(tokens)}q", *tokens)).digest()
+        self._by_name[short_name(digest)] = digest
+        return short_name(digest)
 
 
 class ShadowedScheduler(RuleBasedStateMachine):
@@ -60,7 +81,9 @@ class ShadowedScheduler(RuleBasedStateMachine):
             long_prefill_token_threshold=cap,
             watermark=0.05,
         )
-        self.pool = BlockPool(blocks, SIZE, caching=caching)
+        self.log = EventLog(SIZE)
+        self.told = Shadow(Digests().name)
+        self.pool = BlockPool(blocks, SIZE, caching=caching, log=self.log)
         self.scheduler = Scheduler(config, self.pool)
         self.by_priority = policy == "priority"
         self.shadow: dict[tuple[int, int], tuple[object, ...]] = {}
@@ -167,6 +190,12 @@ class ShadowedScheduler(RuleBasedStateMachine):
         assert self.pool.num_held == len(held)
         for block, count in held.items():
             assert self.pool._references[block] == count
+
+    @invariant()
+    def events_tell_what_can_be_found(self) -> None:
+        if hasattr(self, "pool"):
+            self.told.apply(events_of(as_maps(0.0, self.log.take())))
+            assert self.told.blocks["GPU"] == {short_name(d) for d in self.pool._by_hash}
 
     @invariant()
     def computed_positions_hold_their_own_prefix(self) -> None:

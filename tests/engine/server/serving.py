@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 
 from engine.args import OPTIONS, ServeArgs, ServeCommand, serve_args
 from engine.core import EngineCore
+from engine.kv_events import Publisher
 from engine.server.command import _Prepared, _service
 from engine.server.lifecycle import Lifecycle, bind
 
@@ -93,7 +94,9 @@ async def serving(
     """Serve `checkpoint` with random weights and `flags`; everything ends with the block."""
     torch.set_num_threads(1)
     args = parse([str(checkpoint), "--load-format", "dummy", "--served-model-name=tiny", *flags])
-    service = _service(_Prepared(args))
+    prepared = _Prepared(args)
+    publisher = Publisher(prepared.kv_events) if prepared.kv_events.enabled else None
+    service = _service(prepared, publisher)
     if gated:
         service.engine._core = GatedCore(service.engine._core)
     lifecycle = Lifecycle(
@@ -109,3 +112,5 @@ async def serving(
                 running.core.release_all()
             await running.client.close()
             await lifecycle.close()
+            if publisher is not None:
+                publisher.close()
