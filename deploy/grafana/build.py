@@ -234,6 +234,12 @@ ROUTER = (
         "short",
         {"{{instance}}": "increase(warmpath_access_log_dropped_total[$__interval])"},
     ),
+    Panel(
+        "Prompts remembered",
+        "short",
+        {"{{cluster}}": "sum by (cluster) (warmpath_prefix_index_entries)"},
+        "Beginnings of prompts and where they went; half a million a worker at most.",
+    ),
     Panel("Versions", "short", {"{{instance}} {{version}}": "warmpath_build_info"}, width=24),
 )
 

@@ -66,6 +66,7 @@ from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
 from router.telemetry.log_filter import filtered
 from router.telemetry.mirrors import add_mirrors
+from router.telemetry.prefixes import add_prefixes
 from router.telemetry.queueing import add_queues
 from router.telemetry.retries import add_hedges, add_retries
 from router.telemetry.sessions import add_sessions
@@ -343,6 +344,8 @@ class Worker:
         add_limits(totals, self._director.limiter, self._buckets.forgotten)
         counts = {n: self._director.places(n).sessions for n in self._director.snapshot.clusters}
         add_sessions(totals, counts, self._fleet.sessions.forgotten)
+        clusters = self._director.snapshot.clusters
+        add_prefixes(totals, ((name, self._fleet.memory(name)) for name in clusters))
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 

@@ -246,6 +246,12 @@ CATALOGUE: tuple[Metric, ...] = (
         "sessions_forgotten_total",
         "Sessions given up before their time because the table was full.",
     ),
+    _gauge(
+        "prefix_index_entries",
+        "Pairs of a prompt's beginning and an endpoint it went to that balancers remember, "
+        "over all workers.",
+        "cluster",
+    ),
     _gauge("connections", "Open client connections."),
     _gauge("buffered_bytes", "Request bytes held in memory."),
     _counter(

@@ -3,6 +3,9 @@
 A balancer's ``Spec`` is its YAML (a tagged union, tag field ``type``) and builds the balancer.
 """
 
+from router.core.balancers.cache_aware import CacheAware
+from router.core.balancers.chwbl import Chwbl
+from router.core.balancers.dynamo_cost import DynamoCost
 from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.maglev import Maglev
 from router.core.balancers.peak_ewma import PeakEwma
@@ -21,5 +24,8 @@ REGISTRY = (
     RingHash,
     Maglev,
     PeakEwma,
+    Chwbl,
+    CacheAware,
+    DynamoCost,
 )
 """Every balancer that a configuration can name."""

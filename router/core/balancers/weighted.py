@@ -3,10 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from math import log
+from math import inf, log
 
 from router.core.clock import Rng
 from router.core.host import HostState
+from router.core.model import EndpointId
 
 
 class WeightedDraw:
@@ -33,3 +34,42 @@ def least_loaded(hosts: Sequence[HostState], rng: Rng) -> HostState:
         return host.burden / host.weight, -log(1.0 - rng.random()) / host.weight
 
     return min(hosts, key=rank)
+
+
+def drawn(hosts: Sequence[HostState], chances: Sequence[float], rng: Rng) -> HostState:
+    """One of a few, each as likely as its share of all chances; one of them must not be 0."""
+    point = rng.random() * sum(chances)
+    found = hosts[0]
+    for host, chance in zip(hosts, chances, strict=True):
+        if chance > 0:
+            found = host
+            point -= chance
+            if point < 0:
+                break
+    return found
+
+
+def cheapest(
+    hosts: Sequence[HostState],
+    costs: Sequence[float],
+    rng: Rng,
+    tried: tuple[EndpointId, ...] = (),
+) -> HostState:
+    """The host of the least cost; of several, one drawn by weight.
+
+    Args:
+        costs: one for each host; infinite for those that are not to be had.
+        tried: passed over while there are others.
+    """
+    if tried:
+        left = [
+            inf if host.endpoint.id in tried else cost
+            for host, cost in zip(hosts, costs, strict=True)
+        ]
+        if min(left) < inf:
+            costs = left
+    least = min(costs)
+    tied = [host for host, cost in zip(hosts, costs, strict=True) if cost == least]
+    if len(tied) == 1:
+        return tied[0]
+    return drawn(tied, [host.weight for host in tied], rng)
