@@ -7,11 +7,11 @@ import msgspec
 from aiohttp import web
 
 from router.admin.respond import AdminError, json_answer
+from router.config.build import build
 from router.config.findings import ConfigError, Finding
 from router.config.load import loads
 from router.control.plane import ControlPlane
 from router.control.slots import BoardFull
-from router.control.store import checked
 from router.core.routing import Route
 
 
@@ -78,7 +78,7 @@ class ConfigViews:
 
 def _validate(text: str) -> dict[str, Any]:
     # The variables of this process are not a caller's to read through error messages.
-    snapshot = checked(loads(text, "body", {}), 0)
+    snapshot = build(loads(text, "body", {}), 0)
     return {
         "valid": True,
         "clusters": len(snapshot.clusters),

@@ -30,15 +30,15 @@ def diff_command(old: Path, new: Path, output: str) -> None:
 
     Exits as diff(1) does: 0 nothing, 1 something, 2 a file cannot be used.
     """
+    from router.config.build import build
     from router.config.findings import ConfigError
     from router.config.load import load
-    from router.control.store import checked
 
     configs = []
     for path in (old, new):
         try:
             config = load(path)
-            checked(config, 1)
+            build(config, 1)
         except ConfigError as error:
             for finding in error.findings:
                 click.echo(str(finding), err=True)

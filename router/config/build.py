@@ -8,6 +8,7 @@ from router.config.build_listeners import build_listener
 from router.config.build_matches import Terms
 from router.config.build_routes import build_route
 from router.config.clusters import ClusterSpec, EndpointSpec
+from router.config.engines import ENGINES
 from router.config.findings import ConfigError, Finding, render
 from router.config.locality import LocalitySpec, locality, priorities
 from router.config.references import problems, snapshot_problems
@@ -113,7 +114,8 @@ def _backend(url: str) -> Address:
 
 
 def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
-    active, rules = spec.health.active, spec.localities
+    active, rules, pages = spec.health.active, spec.localities, ENGINES[spec.engine]
+    page = None if spec.scrape is None else spec.scrape.path or pages.metrics
     levels = priorities(spec.endpoints, rules, own)
     return Cluster(
         name=spec.name,
@@ -128,7 +130,7 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
         health=None
         if active is None
         else ActiveHealth(
-            path=active.path,
+            path=active.path or pages.health,
             interval=float(active.interval),
             timeout=float(active.timeout),
             rise=active.rise,
@@ -138,9 +140,9 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
         ),
         outlier=None if spec.health.outlier is None else outlier.policy(spec.health.outlier),
         scrape=None
-        if spec.scrape is None
+        if spec.scrape is None or page is None
         else Scrape(
-            path=spec.scrape.path,
+            path=page,
             interval=float(spec.scrape.interval),
             timeout=float(spec.scrape.timeout),
             stale_after=float(spec.scrape.stale_after),

@@ -7,6 +7,7 @@ import msgspec
 
 from router.config.access import UpstreamAuth
 from router.config.discovery import SPECS, DiscoverySpec
+from router.config.engines import ENGINES
 from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
 from router.config.queueing import CircuitBreaker, Queue
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     AnyBalancer = BalancerSpec
     AnyDiscovery = DiscoverySpec
     AnySession = SessionSpec
+    AnyEngine = str
 else:
     AnyBalancer = Union[tuple(balancer.Spec for balancer in REGISTRY)]  # noqa: UP007
     AnyDiscovery = Union[SPECS]  # noqa: UP007
     AnySession = Union[SESSIONS]  # noqa: UP007
+    AnyEngine = Literal[tuple(ENGINES)]
 
 
 class EndpointSpec(Section, frozen=True, kw_only=True):
@@ -54,7 +57,9 @@ class EndpointSpec(Section, frozen=True, kw_only=True):
 class ActiveHealth(Section, frozen=True, kw_only=True):
     """HTTP health checks; off switches them off."""
 
-    path: Annotated[Path, doc("What to GET.")] = "/health"
+    path: Annotated[
+        Path | None, doc("What to GET; /health if not given, of Ollama /api/version.")
+    ] = None
     interval: Annotated[Interval, doc("Between the checks of one endpoint.")] = Interval(2)
     timeout: Annotated[Interval, doc("A check without an answer for so long has failed.")] = (
         Interval(1)
@@ -95,7 +100,7 @@ class Health(Section, frozen=True, kw_only=True):
 class Scrape(Section, frozen=True, kw_only=True):
     """Reading of the engines' own metrics; off switches it off."""
 
-    path: Annotated[Path, doc("What to GET.")] = "/metrics"
+    path: Annotated[Path | None, doc("What to GET; /metrics if not given.")] = None
     interval: Annotated[Interval, doc("Between the scrapes of one endpoint.")] = Interval(1)
     timeout: Annotated[Interval, doc("A scrape without an answer for so long has failed.")] = (
         Interval(1)
@@ -131,7 +136,10 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     discovery: Annotated[
         AnyDiscovery | None, doc("Where endpoints are looked up, instead of `endpoints`.")
     ] = None
-    engine: Annotated[Literal["vllm"], doc("Dialect of the engines' metrics.")] = "vllm"
+    engine: Annotated[
+        AnyEngine,
+        doc("What the engines are: where they tell their health, and in which words their load."),
+    ] = "vllm"
     models: Annotated[
         tuple[Text, ...],
         doc("The models that the cluster declares to serve.", single=True),

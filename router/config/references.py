@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from router.config import queueing
 from router.config.access_references import access_problems, admin_problems
 from router.config.clusters import ClusterSpec, EndpointSpec
+from router.config.engines import ENGINES
 from router.config.findings import Path, Problem
 from router.config.limits import redis_problems
 from router.config.locality import place_problems, rules_problems
@@ -121,6 +122,11 @@ def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
         yield Problem(
             (*path, "scrape", "stale_after"),
             "must not be shorter than the interval, or every report is stale",
+        )
+    if scrape is not None and scrape.path is not None and ENGINES[cluster.engine].metrics is None:
+        yield Problem(
+            (*path, "scrape", "path"),
+            f"engine {cluster.engine!r} publishes nothing from which its load could be read",
         )
 
 

@@ -9,6 +9,7 @@ from router.core.cluster import Cluster
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
 from router.telemetry.totals import Labels, Totals
+from router.telemetry.version import VERSION
 
 ENDPOINT_GAUGES = (
     "endpoint_in_flight",
@@ -118,3 +119,30 @@ def add_discovery(totals: Totals, memberships: Mapping[str, Membership], now: fl
     totals.counters["discovery_updates_total"] = updates
     totals.gauges["discovery_stale"] = stale
     totals.gauges["discovery_age_seconds"] = age
+
+
+def add_router(
+    totals: Totals,
+    *,
+    generation: int,
+    serving: int,
+    draining: bool,
+    reloads: Mapping[str, int],
+    restarts: int,
+    lines_dropped: int,
+) -> None:
+    """Put in what the router says of itself.
+
+    Args:
+        serving: workers that do.
+        reloads: by outcome.
+        lines_dropped: of the access log, by control; the workers' own are in ``totals`` already.
+    """
+    totals.gauges["config_generation"] = {(): float(generation)}
+    totals.gauges["workers_ready"] = {(): float(serving)}
+    totals.gauges["draining"] = {(): float(draining)}
+    totals.gauges["build_info"] = {(VERSION,): 1.0}
+    totals.counters["config_reloads_total"] = {(name,): float(n) for name, n in reloads.items()}
+    totals.counters["worker_restarts_total"] = {(): float(restarts)}
+    name = "access_log_dropped_total"
+    totals.counters[name] = {(): totals.counter(name) + lines_dropped}

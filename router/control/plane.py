@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from router.config.build import build
 from router.config.clusters import EndpointSpec
 from router.config.findings import ConfigError
 from router.config.schema import Config, encode
@@ -20,7 +21,7 @@ from router.control.breaker_watch import BreakerWatch
 from router.control.discovery.discoverer import Discoverer
 from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
-from router.control.gauges import add_breakers, add_discovery, add_endpoint_gauges
+from router.control.gauges import add_breakers, add_discovery, add_endpoint_gauges, add_router
 from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
 from router.control.material import MaterialWatch, read_material, token_digests
@@ -33,7 +34,7 @@ from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
 from router.control.slots import BoardFull, SlotTable
 from router.control.sockets import ReservedAddress
-from router.control.store import ConfigStore, checked
+from router.control.store import ConfigStore
 from router.control.store_watch import StoreWatch
 from router.control.supervisor import Supervisor
 from router.core.health.monitor import counts_in
@@ -42,8 +43,7 @@ from router.core.snapshot import Snapshot
 from router.telemetry.accesslog import AccessWriter
 from router.telemetry.logs import logger
 from router.telemetry.page import MetricsPage
-from router.telemetry.totals import Labels, Totals
-from router.telemetry.version import VERSION
+from router.telemetry.totals import Totals
 
 SETTLE = 10.0
 """Seconds that the workers have to take a new generation."""
@@ -222,7 +222,7 @@ class ControlPlane:
     def _resolved(self, config: Config, built: Snapshot) -> tuple[Config, Snapshot]:
         """The configuration with what was discovered, and its snapshot of the same generation."""
         resolved = self.discoverer.resolve(config)
-        return resolved, built if resolved is config else checked(resolved, built.generation)
+        return resolved, built if resolved is config else build(resolved, built.generation)
 
     def _update(
         self, resolved: Config, snapshot: Snapshot, revision: int, material: Material
@@ -399,14 +399,15 @@ class ControlPlane:
         add_breakers(totals, self.store.snapshot, self.in_flight)
         add_discovery(totals, self.discoverer.memberships(self.store.config), now)
         self.issuers.add_to(totals, now)
-        totals.gauges["config_generation"] = _one(self.store.generation)
-        totals.gauges["workers_ready"] = _one(self.supervisor.serving)
-        totals.gauges["draining"] = _one(float(self.failing))
-        totals.gauges["build_info"] = {(VERSION,): 1.0}
-        totals.counters["config_reloads_total"] = {(k,): n for k, n in self._reloads.items()}
-        totals.counters["worker_restarts_total"] = _one(self.supervisor.restarts)
-        name, dropped = "access_log_dropped_total", self._access.dropped if self._access else 0
-        totals.counters[name] = _one(totals.counter(name) + dropped)
+        add_router(
+            totals,
+            generation=self.store.generation,
+            serving=self.supervisor.serving,
+            draining=self.failing,
+            reloads=self._reloads,
+            restarts=self.supervisor.restarts,
+            lines_dropped=self._access.dropped if self._access else 0,
+        )
         return totals
 
     async def requests(self) -> list[dict[str, Any]]:
@@ -444,7 +445,3 @@ class ControlPlane:
 
     def __repr__(self) -> str:
         return f"<ControlPlane {self.store!r} {self.roster!r} {self.supervisor!r}>"
-
-
-def _one(value: float) -> dict[Labels, float]:
-    return {(): float(value)}

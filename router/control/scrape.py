@@ -36,7 +36,7 @@ class Scraper:
         wanted: dict[str, tuple[Standing, object]] = {}
         for id_, standing in self._roster.standings.items():
             cluster = snapshot.clusters[standing.endpoint.cluster]
-            if cluster.scrape is not None and cluster.engine in BY_NAME:
+            if cluster.scrape is not None:
                 wanted[id_] = (standing, (cluster.engine, cluster.scrape))
             else:
                 standing.scrape_error = None

@@ -12,7 +12,6 @@ import msgspec
 from router.config.build import build
 from router.config.findings import ConfigError, Finding
 from router.config.schema import Config, redacted
-from router.control.dialects import BY_NAME
 from router.control.differences import differences
 from router.core.snapshot import Snapshot
 
@@ -47,7 +46,7 @@ class ConfigStore:
         self.source = source
         self.config = read()
         self.generation = 1
-        self.snapshot = checked(self.config, 1)
+        self.snapshot = build(self.config, 1)
         self.last_error: tuple[Finding, ...] = ()
 
     def propose(self) -> Proposal:
@@ -59,7 +58,7 @@ class ConfigStore:
         try:
             fresh = self._read()
             config = _as_running(fresh, self.config)
-            snapshot = checked(config, self.generation + 1)
+            snapshot = build(config, self.generation + 1)
         except ConfigError as error:
             self.last_error = error.findings
             raise
@@ -102,26 +101,3 @@ def _as_running(fresh: Config, running: Config) -> Config:
 def _places(config: Config) -> list[tuple[str, str, bool]]:
     """What a worker opens once: by name, address, and whether it speaks TLS."""
     return [(one.name, one.address, one.tls is not None) for one in config.listeners]
-
-
-def checked(config: Config, generation: int) -> Snapshot:
-    """Build, and check what only control can know.
-
-    Raises:
-        ConfigError: an unknown engine dialect is to be scraped, or what ``build`` finds.
-    """
-    snapshot = build(config, generation)
-    problems = [
-        Finding(
-            path=f"clusters[{name}].engine",
-            message=(
-                f"the metrics of engine {cluster.engine!r} cannot be read; "
-                f"known are {', '.join(sorted(BY_NAME))}"
-            ),
-        )
-        for name, cluster in snapshot.clusters.items()
-        if cluster.scrape is not None and cluster.engine not in BY_NAME
-    ]
-    if problems:
-        raise ConfigError(problems)
-    return snapshot

@@ -14,8 +14,6 @@ from engine.emulator.timing import Timing
 from router.config.build import build
 from router.config.load import loads
 from router.control import engine_client
-from router.control.dialects.base import DialectError
-from router.control.dialects.vllm import Vllm
 from router.control.engine_client import EngineClient
 from router.control.models import ModelCatalog
 from router.control.probes import Prober, Streak
@@ -190,55 +188,6 @@ class TestScrapes:
                 await until(lambda: standing.scrape_error is not None)
                 assert "vllm:num_requests_running" in standing.scrape_error
                 assert standing.load is None
-
-
-NEW = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
-# TYPE vllm:num_requests_running gauge
-vllm:num_requests_running{engine="0",model_name="m"} 3.0
-vllm:num_requests_running{engine="1",model_name="m} 9"} 4.0 1700000000000
-vllm:num_requests_waiting{engine="0",model_name="m"} 1.0
-vllm:num_requests_waiting{engine="1",model_name="m"} 0.0
-vllm:num_requests_waiting_by_reason{engine="0",reason="deferred"} 55.0
-vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
-vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.75
-"""
-OLD = b"""vllm:num_requests_running 2
-vllm:num_requests_waiting 0
-vllm:gpu_cache_usage_perc{model_name="m"} 0.125"""
-
-
-class TestVllmDialect:
-    @pytest.mark.parametrize(
-        ("page", "running", "waiting", "usage"),
-        [
-            (NEW, 7, 1, 0.5),
-            (OLD, 2, 0, 0.125),
-            (OLD.replace(b"0.125", b"NaN"), 2, 0, None),
-            (OLD.replace(b"0.125", b"1.7"), 2, 0, 1.0),
-            (NEW + OLD, 9, 1, 0.5),
-        ],
-    )
-    def test_pages(self, page, running, waiting, usage):
-        report = Vllm().load(page, 5.0)
-        assert (report.at, report.running, report.waiting, report.kv_usage) == (
-            5.0,
-            running,
-            waiting,
-            usage,
-        )
-
-    @pytest.mark.parametrize(
-        ("page", "missing"),
-        [
-            (b"", "running"),
-            (b"# vllm:num_requests_running 5\n", "running"),
-            (b"xvllm:num_requests_running 5\n", "running"),
-            (b"vllm:num_requests_running 5\nvllm:num_requests_waiting oops\n", "waiting"),
-        ],
-    )
-    def test_what_is_missing_is_named(self, page, missing):
-        with pytest.raises(DialectError, match=f"vllm:num_requests_{missing}"):
-            Vllm().load(page, 0.0)
 
 
 class TestModels:
