@@ -2,20 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from router.cli import simulate_options
 from router.cli.admin_client import output_option
 from router.cli.simulate_view import show
 
 if TYPE_CHECKING:
+    from router.sim.configured import Settings
     from router.sim.measures import Measures
+    from router.sim.scenario import Policy
     from router.sim.study import Study
 
-USUAL = ("round_robin", "least_request", "prefix_hash", "oracle")
+USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 
 
 @click.command("simulate")
@@ -67,6 +71,28 @@ USUAL = ("round_robin", "least_request", "prefix_hash", "oracle")
     help="Seconds between readings of the engines' metrics; 0: none.",
 )
 @click.option("--raw-arrivals", is_flag=True, help="Take recorded times as they are, in batches.")
+@click.option("--slow", metavar="N:SPEED[:CACHE]", help="So many replicas are slower: 4:0.5:0.5.")
+@click.option(
+    *("--fail", "fails"),
+    multiple=True,
+    metavar="AT:SECONDS[:REPLICA]",
+    help="A replica dies, and is back, empty, after some seconds: 300:120.",
+)
+@click.option(
+    *("--drain", "drains"),
+    multiple=True,
+    metavar="AT[:REPLICA]",
+    help="A replica takes no new request from then on.",
+)
+@click.option(
+    *("--join", "joins"), multiple=True, metavar="AT[:N]", help="So many more replicas come, empty."
+)
+@click.option(
+    *("-c", "--config"),
+    type=click.Path(exists=True, path_type=Path),
+    help="Take limits, queue, retries and, without --policy, the balancer from a configuration.",
+)
+@click.option("--cluster", help="Which cluster of the configuration, where there are several.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores by default."
 )
@@ -74,101 +100,100 @@ USUAL = ("round_robin", "least_request", "prefix_hash", "oracle")
 def simulate_command(
     trace: Path | None,
     policies: tuple[str, ...],
-    regime: str,
-    load: str,
-    seeds: int,
     jobs: int | None,
     output: str,
+    config: Path | None,
+    cluster: str | None,
     **options: Any,
 ) -> None:
     """Simulate policies on recorded traffic, in front of modelled engines.
 
     TRACE is a file of requests (docs/simulate.md says which); ten minutes of Mooncake's
     conversations by default. Every policy meets the same requests. The first 40 % of each run only
-    fill caches.
+    fill caches. After an incident the minute from it on is also told for itself.
     """
+    from router.config.findings import ConfigError
+    from router.sim.configured import NoSuchCluster, settings
     from router.sim.data import CONVERSATION
     from router.sim.policies import PolicyError, parse
-    from router.sim.profile import REGIMES
     from router.sim.report import report
-    from router.sim.scenario import Scenario
-    from router.sim.study import Study
-    from router.sim.study import trace as read
     from router.sim.trace import TraceError
 
-    path, base = trace or CONVERSATION, REGIMES[regime]
+    if cluster is not None and config is None:
+        raise click.UsageError("--cluster is of a configuration: give --config")
     try:
-        chosen = [parse(text) for text in policies or USUAL]
-        recorded = read(path)
-    except (PolicyError, TraceError) as error:
+        given = None if config is None else settings(config, cluster)
+        chosen = [parse(text) for text in policies]
+        if not chosen:
+            chosen = [parse(text) for text in USUAL] if given is None else [given.policy]
+        study = _study(trace or CONVERSATION, chosen, given, options)
+    except ConfigError as error:
+        for finding in error.findings:
+            click.echo(str(finding), err=True)
+        raise SystemExit(1) from None
+    except (NoSuchCluster, PolicyError, TraceError) as error:
         raise click.UsageError(str(error)) from None
-    study = Study(
-        trace=path,
-        rate=_rate(load, recorded.name, regime, options["replicas"]),
-        duration=options["duration"],
-        smooth=not options["raw_arrivals"],
-        base=base,
-        scenarios=tuple(
-            Scenario(
-                policy=policy,
-                replicas=(base,) * options["replicas"],
-                block=recorded.block,
-                seed=seed,
-                routers=options["routers"],
-                streaming=options["streaming"],
-                scrape=options["scrape"],
-            )
-            for seed in range(1, seeds + 1)
-            for policy in chosen
-        ),
-    )
     runs = _run(study, jobs or os.cpu_count() or 1)
-    told = report(study, runs) | {"regime": regime}
+    told = report(study, runs) | {"regime": options["regime"]}
     if output == "json":
         click.echo(json.dumps(told, indent=2))
     else:
         show(told)
 
 
-def _rate(load: str, trace: str, regime: str, replicas: int) -> float:
-    """Requests a second."""
-    from router.sim.capacity import capacity
+def _study(
+    path: Path, policies: "Sequence[Policy]", given: "Settings | None", options: dict[str, Any]
+) -> "Study":
+    from router.sim.profile import REGIMES
+    from router.sim.scenario import Scenario
+    from router.sim.study import Study, Traffic
+    from router.sim.study import trace as read
 
-    number, relative = load.removesuffix("%"), load.endswith("%")
-    try:
-        value = float(number)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise click.BadParameter(
-            f"expected a share as 85% or a rate as 9.5, not {load!r}", param_hint="--load"
-        )
-    if not relative:
-        return value
-    try:
-        return value / 100 * capacity(trace, regime, replicas)
-    except KeyError:
-        raise click.BadParameter(
-            f"nobody has measured what {regime} engines can bear of {trace!r}: "
-            "give requests a second",
-            param_hint="--load",
-        ) from None
+    replicas, regime, duration = (options[name] for name in ("replicas", "regime", "duration"))
+    recorded, base = read(path), REGIMES[regime]
+    traffic = Traffic(
+        trace=path,
+        rate=simulate_options.rate(options["load"], recorded.name, regime, replicas),
+        duration=duration,
+        smooth=not options["raw_arrivals"],
+    )
+    template = Scenario(
+        policy=policies[0],
+        seed=0,
+        replicas=simulate_options.fleet(base, replicas, options["slow"]),
+        block=recorded.block,
+        routers=options["routers"],
+        streaming=options["streaming"],
+        scrape=options["scrape"],
+        incidents=simulate_options.incidents(
+            options["fails"], options["drains"], options["joins"], replicas, duration
+        ),
+    )
+    if given is not None:
+        template = given.applied(template)
+    scenarios = tuple(
+        msgspec.structs.replace(template, policy=policy, seed=seed)
+        for seed in range(1, options["seeds"] + 1)
+        for policy in policies
+    )
+    return Study(traffic=traffic, base=base, scenarios=scenarios)
 
 
-def _run(study: "Study", processes: int) -> "list[Measures]":
+def _run(study: "Study", processes: int) -> "list[tuple[Measures, ...]]":
     """The results, in order of the scenarios; shows how far it is where somebody looks."""
     from rich.console import Console
     from rich.progress import track
 
     from router.sim.study import perform_all
+    from router.sim.trace import TraceError
 
-    done: dict[int, Measures] = {}
+    done: dict[int, tuple[Measures, ...]] = {}
     console, total = Console(stderr=True), len(study.scenarios)
-    ready: Iterable[tuple[int, Measures]] = perform_all(study, processes)
+    ready: Iterable[tuple[int, tuple[Measures, ...]]] = perform_all(study, processes)
     if console.is_terminal:
         ready = track(ready, "Simulating", total=total, console=console, transient=True)
     try:
         done.update(ready)
-    except ValueError as error:
+    except TraceError as error:
         raise click.UsageError(str(error)) from None
     return [done[index] for index in range(total)]

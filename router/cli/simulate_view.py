@@ -25,7 +25,7 @@ COLUMNS: Final = (
 )
 
 LEGEND: Final = (
-    "TTFT in s, mean and p99 ± half the 95 % confidence interval over seeds; slow: p99 of TTFT "
+    "TTFT in s, mean and p99, ± half the 95 % confidence interval over seeds; slow: p99 of TTFT "
     "over the prompt's own on an idle, cold engine; TPOT in ms; SLO: % answered in time; lost: "
     "refused or broken off; imb: most requests at a replica over the mean"
 )
@@ -43,8 +43,7 @@ def show(report: Mapping[str, Any]) -> None:
     console.print(
         f"{escape(report['trace'])}: {report['rate']:.2f} requests a second for "
         f"{report['duration']:g} s, {report['replicas']} replicas ({report['regime']}), "
-        f"{report['routers']} router{'s' if report['routers'] > 1 else ''}, "
-        f"{len(report['seeds'])} seed{'s' if len(report['seeds']) > 1 else ''}"
+        f"{_counted(report['routers'], 'router')}, {_counted(len(report['seeds']), 'seed')}"
     )
     table = Table(
         RichColumn("policy", overflow="fold", min_width=14),
@@ -55,10 +54,16 @@ def show(report: Mapping[str, Any]) -> None:
     for column in COLUMNS:
         table.add_column(column.title, justify="right", no_wrap=True)
     for policy in report["policies"]:
-        cells = [_cell(policy["measures"][column.measure], column) for column in COLUMNS]
-        table.add_row(escape(policy["policy"]), *cells)
+        for index, phase in enumerate(policy["phases"]):
+            name = f"  {phase['phase']}" if index else policy["policy"]
+            cells = [_cell(phase["measures"][column.measure], column) for column in COLUMNS]
+            table.add_row(escape(name), *cells)
     console.print(table)
     console.print(LEGEND, style="dim")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cell(estimate: Mapping[str, float | None], column: Column) -> str:
@@ -67,4 +72,4 @@ def _cell(estimate: Mapping[str, float | None], column: Column) -> str:
     text = format(mean * column.factor, column.form)
     if margin is None or not column.margin:
         return text
-    return f"{text} ±{format(margin * column.factor, column.form)}"
+    return f"{text} ±{margin / mean:.0%}" if mean else text

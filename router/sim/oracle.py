@@ -16,6 +16,7 @@ from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest
 from router.sim.engine import Engine
 from router.sim.profile import PICOSECONDS
+from router.sim.replica import Replica
 from router.sim.workload import Arrival
 
 EXTERNALITY: Final = 1.5
@@ -27,11 +28,14 @@ CROWDING: Final = 0.01
 """Seconds that each decoding sequence counts for: it slows the steps of this answer, and this
 prompt slows its own."""
 
+DOWN: Final = 1e9
+"""Seconds: more than any queue, and fewer than no choice at all."""
+
 
 class OracleSpec(BalancerSpec, frozen=True, kw_only=True, tag="oracle"):
     """Of one run; no configuration can name it."""
 
-    engines: Mapping[EndpointId, Engine]
+    replicas: Mapping[EndpointId, Replica]
     arrivals: Mapping[str, Arrival]
 
     def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
@@ -56,7 +60,8 @@ class Oracle:
         instant = round(now * PICOSECONDS)
         best, least, ties = hosts[0], float("inf"), 0
         for host in hosts:
-            price = self._price(self._spec.engines[host.endpoint.id], arrival, instant)
+            replica = self._spec.replicas[host.endpoint.id]
+            price = self._price(replica.engine, arrival, instant) if replica.up else DOWN
             if price < least:
                 best, least, ties = host, price, 1
             elif price == least:

@@ -18,6 +18,10 @@ PICOSECONDS: Final = 1_000_000_000_000
 """In a second."""
 
 
+def picoseconds(seconds: float) -> int:
+    return round(seconds * PICOSECONDS)
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """One replica. Times in picoseconds, sizes in tokens.
 

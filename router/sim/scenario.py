@@ -6,6 +6,7 @@ from router.core.admission.breaker import CircuitBreaker, QueuePolicy
 from router.core.balancers.base import BalancerSpec
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Timeouts
+from router.sim.incident import Incident
 from router.sim.profile import Profile
 
 UNLIMITED = CircuitBreaker(max_connections=1 << 20, max_pending=1 << 20, max_requests=1 << 20)
@@ -27,6 +28,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         block: tokens in a block of the prompts' ids.
         routers: each decides on its own; a request comes to any of them.
         streaming: share of the requests that are answered piece by piece.
+        incidents: in any order.
         scrape: between readings of the engines' load; 0: there are none.
         jump: see ``router.sim.engine``.
     """
@@ -37,6 +39,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     routers: int = 1
     streaming: float = 1.0
+    incidents: tuple[Incident, ...] = ()
     scrape: float = 1.0
     breaker: CircuitBreaker = UNLIMITED
     queue: QueuePolicy = QueuePolicy()

@@ -15,34 +15,66 @@ from router.sim.trace import Trace, load
 from router.sim.workload import Arrival, arrivals
 from router.sim.world import World
 
+AFTERMATH = 60.0
+"""Seconds from an incident that are measured for themselves."""
 
-class Study(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs that are compared: the same traffic, drawn anew by each scenario's seed.
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests come.
 
     Attributes:
         rate: requests a second.
-        duration: seconds in which requests come.
+        duration: seconds in which they come.
         smooth: see ``router.sim.workload``.
-        base: the engine whose cold prefill times are compared to.
     """
 
     trace: Path
     rate: float
     duration: float
-    smooth: bool
+    smooth: bool = True
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """A part of a run that is measured for itself. In seconds, by when requests came."""
+
+    name: str
+    begin: float
+    end: float
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that are compared: the same traffic, drawn anew by each scenario's seed.
+
+    Attributes:
+        base: the engine whose cold prefill times are compared to.
+    """
+
+    traffic: Traffic
     base: Profile
     scenarios: tuple[Scenario, ...]
 
+    def phases(self) -> tuple[Phase, ...]:
+        """The first is all but the warm-up; what came before the incidents and after each follows.
 
-def perform(study: Study, index: int) -> Measures:
-    """Simulate one scenario."""
+        Scenarios of a study have the same incidents.
+        """
+        begin, end = WARM_UP * self.traffic.duration, self.traffic.duration
+        found = [Phase("all", begin, end)]
+        times = sorted({incident.at for incident in self.scenarios[0].incidents})
+        if times and times[0] > begin:
+            found.append(Phase("before", begin, times[0]))
+        found += [Phase(f"{at:g} to {at + AFTERMATH:g} s", at, at + AFTERMATH) for at in times]
+        return tuple(found)
+
+
+def perform(study: Study, index: int) -> tuple[Measures, ...]:
+    """Simulate one scenario, and measure each phase of it."""
     scenario = study.scenarios[index]
-    asked = _arrivals(study.trace, study.rate, study.duration, scenario.seed, study.smooth)
-    outcomes = World(scenario, asked).run()
-    return measure(outcomes, study.base, WARM_UP * study.duration)
+    outcomes = World(scenario, _arrivals(study.traffic, scenario.seed)).run()
+    return tuple(measure(outcomes, study.base, phase.begin, phase.end) for phase in study.phases())
 
 
-def perform_all(study: Study, processes: int) -> Iterator[tuple[int, Measures]]:
+def perform_all(study: Study, processes: int) -> Iterator[tuple[int, tuple[Measures, ...]]]:
     """Simulate all scenarios; each with its index, as they get ready.
 
     Args:
@@ -65,7 +97,11 @@ def trace(path: Path) -> Trace:
 
 
 @lru_cache(maxsize=1)
-def _arrivals(
-    path: Path, rate: float, duration: float, seed: int, smooth: bool
-) -> Sequence[Arrival]:
-    return arrivals(trace(path), rate=rate, duration=duration, seed=seed, smooth=smooth)
+def _arrivals(traffic: Traffic, seed: int) -> Sequence[Arrival]:
+    return arrivals(
+        trace(traffic.trace),
+        rate=traffic.rate,
+        duration=traffic.duration,
+        seed=seed,
+        smooth=traffic.smooth,
+    )

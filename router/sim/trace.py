@@ -31,7 +31,7 @@ Tokens = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class TraceError(ValueError):
-    """A trace cannot be read; says where and why."""
+    """A trace cannot be read, or not be used so; says why."""
 
 
 class Header(msgspec.Struct, frozen=True):

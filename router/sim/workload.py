@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from router.sim.profile import PICOSECONDS
-from router.sim.trace import Recorded, Trace
+from router.sim.trace import Recorded, Trace, TraceError
 
 APART: Final = 1 << 40
 """Ids of one copy are so far from those of the next; no trace has as many."""
@@ -50,14 +50,14 @@ def arrivals(
         smooth: spread requests that were recorded at one instant.
 
     Raises:
-        ValueError: it would take more of the trace than is sensible.
+        TraceError: it would take more of the trace than is sensible.
     """
     if duration > trace.span * MOST_LAPS:
-        raise ValueError(f"{trace.name} is too short for a run of {duration:g} s")
+        raise TraceError(f"{trace.name} is too short for a run of {duration:g} s")
     rng = random.Random(f"workload {seed}")
     copies = ceil(rate / trace.rate)
     if copies > MOST_COPIES:
-        raise ValueError(f"{trace.name} has too few requests for {rate:g} a second")
+        raise TraceError(f"{trace.name} has too few requests for {rate:g} a second")
     found = [
         (at, copy * MOST_LAPS + lap, request)
         for copy in range(copies)

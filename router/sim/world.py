@@ -12,36 +12,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import Final
 
-from router.core.cluster import Cluster
+from router.core.cluster import Cluster, Scrape
 from router.core.load import LoadReport
-from router.core.model import Endpoint, EndpointId
+from router.core.model import EndpointId
 from router.core.routing import Destination, Matcher, Route, RouteTable
 from router.core.snapshot import Snapshot
 from router.sim.engine import Engine, Job
 from router.sim.identity import described
+from router.sim.incident import befall
 from router.sim.oracle import OracleSpec
 from router.sim.outcome import End, Outcome
-from router.sim.profile import PICOSECONDS, Profile
+from router.sim.profile import Profile, picoseconds
+from router.sim.replica import CLUSTER, Replica
 from router.sim.router import Answer, Flight, Router
 from router.sim.scenario import Scenario
 from router.sim.workload import Arrival
-
-CLUSTER: Final = "engines"
-
-
-class Replica:
-    """An engine and how routers call it. ``up``: it answers."""
-
-    __slots__ = ("endpoint", "engine", "up")
-
-    def __init__(self, number: int, engine: Engine) -> None:
-        host = f"replica-{number}"
-        id_ = EndpointId(f"{CLUSTER}/{host}:8000")
-        self.endpoint = Endpoint(id=id_, cluster=CLUSTER, host=host, port=8000)
-        self.engine = engine
-        self.up = True
 
 
 class World:
@@ -70,30 +56,46 @@ class World:
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._rng = random.Random(f"world {scenario.seed}")
         for profile in scenario.replicas:
-            self._add(profile)
-        snapshot = self._snapshot(1)
+            self.add(profile)
+        self._generation = 1
+        snapshot = self._snapshot()
         self.routers = [
             Router(self, snapshot, f"router {index} {scenario.seed}")
             for index in range(scenario.routers)
         ]
         if scenario.scrape:
             self.at(0, self._scrape)
+        for incident in scenario.incidents:
+            self.at(picoseconds(incident.at), partial(befall, self, incident))
 
     # --- what there is ----------------------------------------------------------------------
 
-    def _add(self, profile: Profile) -> Replica:
+    def add(self, profile: Profile) -> None:
+        """One more replica; routers do not know of it yet."""
         engine = Engine(profile, self.scenario.block, jump=self.scenario.jump)
         replica = Replica(len(self.replicas), engine)
-        self._by_id[replica.endpoint.id] = len(self.replicas)
+        self._by_id[replica.id] = len(self.replicas)
         self.replicas.append(replica)
-        return replica
 
-    def _snapshot(self, generation: int) -> Snapshot:
+    def announce(self) -> None:
+        """Tell routers which replicas there are."""
+        self._generation += 1
+        snapshot = self._snapshot()
+        for router in self.routers:
+            router.director.update(snapshot)
+
+    def lose(self, replica: Replica) -> None:
+        """All that an engine has."""
+        for job in replica.engine.crash():
+            flight = self._flights.pop(job.key)
+            flight.router.reset(flight)
+
+    def _snapshot(self) -> Snapshot:
         scenario = self.scenario
         spec = scenario.policy.spec
         if spec is None:
-            engines = {replica.endpoint.id: replica.engine for replica in self.replicas}
-            spec = OracleSpec(engines=engines, arrivals=self._by_key)
+            replicas = {replica.id: replica for replica in self.replicas}
+            spec = OracleSpec(replicas=replicas, arrivals=self._by_key)
         cluster = Cluster(
             name=CLUSTER,
             endpoints=tuple(replica.endpoint for replica in self.replicas),
@@ -109,7 +111,7 @@ class World:
             timeouts=scenario.timeouts,
         )
         return Snapshot(
-            generation=generation, clusters={CLUSTER: cluster}, routes=RouteTable([route])
+            generation=self._generation, clusters={CLUSTER: cluster}, routes=RouteTable([route])
         )
 
     # --- time -------------------------------------------------------------------------------
@@ -133,10 +135,6 @@ class World:
             action()
         return self.outcomes
 
-    @property
-    def _busy(self) -> bool:
-        return self._coming > 0 or len(self.outcomes) < len(self._arrivals)
-
     # --- requests ---------------------------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
@@ -145,7 +143,7 @@ class World:
             router = self.routers[self._rng.randrange(len(self.routers))]
         streaming = self.scenario.streaming
         stream = streaming >= 1 or self._rng.random() < streaming
-        loads = [replica.engine.load for replica in self.replicas if replica.up]
+        loads = [one.engine.load for one in self.replicas if one.up and one.wanted]
         mean = sum(loads) / len(loads) if loads else 0.0
         crowd = max(loads) / mean if mean else 1.0
         request = described(arrival, self.scenario.block, stream=stream)
@@ -206,17 +204,14 @@ class World:
 
     def _scrape(self) -> None:
         for replica in self.replicas:
-            if not replica.up:
-                continue
-            engine = replica.engine
-            report = LoadReport(
-                at=self.now / PICOSECONDS,
-                running=engine.running,
-                waiting=len(engine.waiting),
-                kv_usage=engine.cache.usage,
-                capacity=engine.profile.kv_tokens,
-            )
-            for router in self.routers:
-                router.fleet.set_load(replica.endpoint.id, report)
-        if self._busy:
-            self.at(self.now + round(self.scenario.scrape * PICOSECONDS), self._scrape)
+            if replica.up:
+                replica.heard = self.now
+                self._tell(replica, replica.report(self.now))
+            elif self.now > replica.heard + picoseconds(Scrape().stale_after):
+                self._tell(replica, None)
+        if self._coming or len(self.outcomes) < len(self._arrivals):
+            self.at(self.now + picoseconds(self.scenario.scrape), self._scrape)
+
+    def _tell(self, replica: Replica, report: LoadReport | None) -> None:
+        for router in self.routers:
+            router.fleet.set_load(replica.id, report)

@@ -1,0 +1,100 @@
+"""What the options of ``warmpath simulate`` mean."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from router.sim.incident import Incident
+    from router.sim.profile import Profile
+
+
+def numbers(option: str, text: str, form: str, least: int) -> list[float]:
+    """The parts of ``A:B:C``; none of them is negative.
+
+    Args:
+        form: how it is written, for people.
+        least: parts that must be there.
+    """
+    parts = text.split(":")
+    try:
+        found = [float(part) for part in parts]
+    except ValueError:
+        found = []
+    most = form.count(":") + 1
+    if not least <= len(found) <= most or any(not 0 <= number < 1e6 for number in found):
+        raise click.BadParameter(f"expected {form}, not {text!r}", param_hint=f"--{option}")
+    return found
+
+
+def rate(load: str, trace: str, regime: str, replicas: int) -> float:
+    """Requests a second."""
+    from router.sim.capacity import capacity
+
+    try:
+        value = float(load.removesuffix("%"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise click.BadParameter(
+            f"expected a share as 85% or a rate as 9.5, not {load!r}", param_hint="--load"
+        )
+    if not load.endswith("%"):
+        return value
+    try:
+        return value / 100 * capacity(trace, regime, replicas)
+    except KeyError:
+        raise click.BadParameter(
+            f"nobody has measured what {regime} engines can bear of {trace!r}: "
+            "give requests a second",
+            param_hint="--load",
+        ) from None
+
+
+def fleet(base: "Profile", replicas: int, slow: str | None) -> "tuple[Profile, ...]":
+    """The replicas, those that are slower at the end."""
+    if slow is None:
+        return (base,) * replicas
+    form = "COUNT:SPEED[:CACHE]"
+    count, speed, *cache = numbers("slow", slow, form, 2)
+    slower = whole("slow", count, replicas + 1, f"{replicas} replicas")
+    try:
+        profile = base.scaled(speed, cache[0] if cache else 1.0)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--slow") from None
+    return (base,) * (replicas - slower) + (profile,) * slower
+
+
+def whole(option: str, number: float, bound: int, words: str) -> int:
+    """A whole number below ``bound``."""
+    if number != int(number) or number >= bound:
+        raise click.BadParameter(f"{number:g}: there are {words}", param_hint=f"--{option}")
+    return int(number)
+
+
+def incidents(
+    fails: Sequence[str],
+    drains: Sequence[str],
+    joins: Sequence[str],
+    replicas: int,
+    duration: float,
+) -> "tuple[Incident, ...]":
+    """Those asked for."""
+    from router.sim.incident import Drain, Fail, Incident, Join
+
+    there = f"replicas 0 to {replicas - 1}"
+    found: list[Incident] = []
+    for text in fails:
+        at, length, *which = numbers("fail", text, "AT:SECONDS[:REPLICA]", 2)
+        found.append(Fail(at, length, whole("fail", which[0] if which else 0, replicas, there)))
+    for text in drains:
+        at, *which = numbers("drain", text, "AT[:REPLICA]", 1)
+        found.append(Drain(at, whole("drain", which[0] if which else 0, replicas, there)))
+    for text in joins:
+        at, *more = numbers("join", text, "AT[:REPLICAS]", 1)
+        found.append(Join(at, whole("join", more[0] if more else 1, 1025, "at most 1024")))
+    for incident in found:
+        if incident.at >= duration:
+            raise click.UsageError(f"at {incident.at:g} s the run of {duration:g} s is over")
+    return tuple(found)
