@@ -143,6 +143,7 @@ class EngineCore:
         return EngineStats(
             num_running=len(self.scheduler.running),
             num_waiting=len(self.scheduler.waiting),
+            queued_prefill_tokens=self.scheduler.queued_prefill_tokens,
             kv_cache_usage=self.pool.num_held / self.pool.num_blocks,
             block_size=self.pool.block_size,
             num_blocks=self.pool.num_blocks,

@@ -76,6 +76,7 @@ class AsyncEngine:
         self._live: dict[str, Generation] = {}
         self._inbox: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._submitted = self._added = self._seen = 0
+        self._submitted_tokens = self._added_tokens = self._seen_tokens = 0
         self._credits = threading.BoundedSemaphore(_STEPS_AHEAD)
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -118,6 +119,7 @@ class AsyncEngine:
         self._live[request.request_id] = generation
         self.idle.clear()
         self._submitted += 1
+        self._submitted_tokens += len(request.prompt_token_ids)
         self._inbox.put(("add", request))
         return generation
 
@@ -142,15 +144,23 @@ class AsyncEngine:
             running=stats.num_running,
             waiting=stats.num_waiting + (self._submitted - self._seen),
             kv_usage=stats.kv_cache_usage,
+            queued_prefill_tokens=(
+                stats.queued_prefill_tokens + (self._submitted_tokens - self._seen_tokens)
+            ),
         )
 
     def _deliver(
-        self, outputs: list[RequestOutput], stats: EngineStats, seen: int, seconds: float
+        self,
+        outputs: list[RequestOutput],
+        stats: EngineStats,
+        seen: tuple[int, int],
+        seconds: float,
     ) -> None:
         self._credits.release()
         now = self.clock()
         self._count_step(outputs, stats, seconds)
-        self.stats, self._seen = stats, seen
+        self.stats = stats
+        self._seen, self._seen_tokens = seen
         touched: dict[str, Generation] = {}
         for output in outputs:
             generation = self._live.get(output.request_id)
@@ -263,12 +273,16 @@ class AsyncEngine:
         except Exception as error:
             self._loop.call_soon_threadsafe(self._died, error)
 
-    def _drain(self) -> int:
-        """Apply everything in the inbox; blocks while the core has nothing to do."""
+    def _drain(self) -> tuple[int, int]:
+        """Apply everything in the inbox; blocks while the core has nothing to do.
+
+        How many requests, and prompt tokens of theirs, have been added so far.
+        """
         assert self._loop is not None
         for kind, value in self._arrivals():
             if kind == "add":
                 self._added += 1
+                self._added_tokens += len(value.prompt_token_ids)
                 try:
                     self._core.add(value)
                 except RequestError as error:
@@ -276,7 +290,7 @@ class AsyncEngine:
             elif kind == "abort":
                 request_id, index = value
                 self._core.abort(request_id, index=index)
-        return self._added
+        return self._added, self._added_tokens
 
     def _arrivals(self) -> Iterator[tuple[str, Any]]:
         if not self._core.has_work():

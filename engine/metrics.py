@@ -28,7 +28,9 @@ class EngineGauges:
     """What the scheduler holds at the moment of a scrape.
 
     `running`, `waiting` and `deferred` (waiting for something else than capacity, part of
-    `waiting`) are requests; `kv_usage` is the share of KV blocks in use, 0 to 1.  `kv_events` are
+    `waiting`) are requests; `kv_usage` is the share of KV blocks in use, 0 to 1.
+    `queued_prefill_tokens` are prompt tokens still to be computed for those that wait or run; what
+    the prefix cache will spare those that wait is not known yet and not taken off.  `kv_events` are
     the values of the rows `KV_EVENTS` by key, None where none are published.
     """
 
@@ -36,6 +38,7 @@ class EngineGauges:
     waiting: int = 0
     kv_usage: float = 0.0
     deferred: int = 0
+    queued_prefill_tokens: int = 0
     kv_events: Mapping[str, list[float]] | None = None
 
 

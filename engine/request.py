@@ -105,10 +105,15 @@ class RequestOutput(msgspec.Struct, kw_only=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Gauges (now) and totals (since start). Prefix figures are in tokens; usage is in 0..1."""
+    """Gauges (now) and totals (since start). Prefix figures are in tokens; usage is in 0..1.
+
+    `queued_prefill_tokens` are known tokens still to be computed, but for the one that each
+    sequence in decode computes in a step.
+    """
 
     num_running: int
     num_waiting: int
+    queued_prefill_tokens: int
     kv_cache_usage: float
     block_size: int
     num_blocks: int

@@ -41,15 +41,26 @@ class Scheduler:
         self.preemptions = 0
         self.prefix_queries = 0
         self.prefix_hits = 0
+        self._waiting_tokens = 0
         self._seats = config.max_num_seqs
         self._token_budget = config.max_num_batched_tokens
         self._chunked = config.enable_chunked_prefill
         self._long_cap = config.long_prefill_token_threshold
         self._watermark = math.ceil(config.watermark * pool.num_blocks)
 
+    @property
+    def queued_prefill_tokens(self) -> int:
+        """Tokens still to be computed before everybody is in decode.
+
+        What waits counts whole, as nobody has looked yet what the cache spares it.
+        """
+        begun = sum(s.remaining for s in self.running if s.remaining > 1)
+        return self._waiting_tokens + begun
+
     def add(self, sequence: Sequence) -> None:
         """Queue a new or preempted sequence at the place its key gives it."""
         bisect.insort(self.waiting, sequence, key=_key)
+        self._waiting_tokens += _own_tokens(sequence)
 
     def release(self, sequence: Sequence) -> None:
         """Take a finished or aborted sequence out, wherever it is, and free its blocks now."""
@@ -57,6 +68,7 @@ class Scheduler:
             self.running.remove(sequence)
         elif sequence.state is State.WAITING:
             self.waiting.remove(sequence)
+            self._waiting_tokens -= _own_tokens(sequence)
         sequence.state = State.FINISHED
         self._drop_blocks(sequence)
 
@@ -132,6 +144,7 @@ class Scheduler:
             if length == 0:
                 return
             del self.waiting[place]
+            self._waiting_tokens -= _own_tokens(sequence)
             self._seat(sequence, shared)
             self._grow(sequence, length, plan)
             owed += self._owed(sequence)
@@ -215,6 +228,11 @@ class Scheduler:
 
     def __repr__(self) -> str:
         return f"<Scheduler {len(self.running)} running, {len(self.waiting)} waiting, {self.pool}>"
+
+
+def _own_tokens(sequence: Sequence) -> int:
+    """Tokens that a waiting sequence brings; further choices share the prompt of the first."""
+    return len(sequence.tokens) if sequence.first is None or sequence.admitted else 0
 
 
 def _key(sequence: Sequence) -> tuple[float, float, int, int]:

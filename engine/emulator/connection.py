@@ -55,6 +55,9 @@ class Service(Protocol):
     def gone(self, exchange: Exchange) -> None:
         """The client of an exchange in progress has left."""
 
+    def load_line(self, form: bytes) -> bytes:
+        """The header line for a request that asks for load in this format."""
+
 
 class Listener(Protocol):
     """Whoever wants to know that a paused client reads again."""
@@ -129,6 +132,9 @@ class Exchange:
             self.connection.service.identity,
             self.extra,
         )
+        form = self.headers.get(b"endpoint-load-metrics-format")
+        if form is not None:
+            line += self.connection.service.load_line(form)
         request_id = self.headers.get(b"x-request-id")
         return line if request_id is None else b"%bx-request-id: %b\r\n" % (line, request_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -69,7 +70,10 @@ class Pages:
 
     def metrics(self, exchange: Exchange) -> None:
         """The Prometheus page."""
-        page = self._service.metrics.render(self._service.gauges())
+        gauges, publisher = self._service.gauges(), self._service.publisher
+        if publisher is not None:
+            gauges = replace(gauges, kv_events=publisher.readings())
+        page = self._service.metrics.render(gauges)
         exchange.respond(200, page, CONTENT_TYPE.encode())
 
     def models(self, exchange: Exchange) -> None:

@@ -27,6 +27,7 @@ from engine.emulator.text import answer_text
 from engine.emulator.timing import EngineModel, Sequence, Step
 from engine.kv_events import EventLog, Publisher
 from engine.kv_events.wire import ENCODINGS, TIP_HEADER, prefix_tip
+from engine.load_report import RESPONSE_HEADER, load_report
 from engine.metrics import EngineGauges, VllmMetrics
 
 # Event-loop timers are as coarse as a millisecond: a step this close is over.
@@ -94,8 +95,13 @@ class EmulatorService:
             len(model.running),
             len(model.waiting),
             model.kv_usage(),
-            kv_events=None if self.publisher is None else self.publisher.readings(),
+            queued_prefill_tokens=model.queued_prefill_tokens,
         )
+
+    def load_line(self, form: bytes) -> bytes:
+        """A header line with the load in the format asked for, empty if there is no such format."""
+        report = load_report(form.decode("latin-1"), self.gauges())
+        return b"" if report is None else f"{RESPONSE_HEADER}: {report}\r\n".encode()
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached prefixes; False, and nothing changes, while requests use them."""

@@ -158,7 +158,9 @@ class EngineModel:
         self.kv = KvCache(timing.num_blocks, log)
         self.waiting: OrderedDict[Sequence, None] = OrderedDict()
         self.running: dict[Sequence, None] = {}
+        self.queued_prefill_tokens = 0
         self._seats = timing.max_num_seqs
+        self._usage: float | None = None
         self._step: Step | None = None
         self._plan: list[tuple[Sequence, int]] = []
         self._wake: float | None = None
@@ -177,8 +179,11 @@ class EngineModel:
 
     def kv_usage(self) -> float:
         """Share of blocks that hold computed tokens of running sequences, 0 to 1."""
-        ahead = sum(self._blocks_needed(s) - self._blocks_filled(s) for s in self.running)
-        return max(0, self.kv.in_use - ahead) / self.timing.num_blocks
+        if self._usage is None:
+            # Once a step at most: every answer's head may ask.
+            ahead = sum(self._blocks_needed(s) - self._blocks_filled(s) for s in self.running)
+            self._usage = max(0, self.kv.in_use - ahead) / self.timing.num_blocks
+        return self._usage
 
     def blocks_for(self, prompt_tokens: int, target: int, width: int = 1) -> int:
         """Blocks that such a sequence reserves."""
@@ -198,6 +203,7 @@ class EngineModel:
         sequence.arrival = now
         self.chain(sequence)
         self.waiting[sequence] = None
+        self.queued_prefill_tokens += sequence.prompt_tokens
         if self._step is None:
             self._start(now)
 
@@ -206,6 +212,8 @@ class EngineModel:
         self.waiting.pop(sequence, None)
         if sequence in self.running:
             self._leave(sequence)
+        self.queued_prefill_tokens -= sequence.prompt_tokens - sequence.computed
+        self._usage = None
         sequence.done = True
         if self._step is None:
             self._start(now)
@@ -235,6 +243,7 @@ class EngineModel:
     def _start(self, now: float) -> None:
         self._step = None
         self._wake = None
+        self._usage = None
         plan = self._plan = []
         timing = self.timing
         step = Step(now)
@@ -293,6 +302,7 @@ class EngineModel:
         sequence.scheduled = now
         sequence.named = hits
         sequence.cached = sequence.computed = hits * size
+        self.queued_prefill_tokens -= sequence.computed
         return True
 
     def _finish(self, step: Step) -> None:
@@ -301,6 +311,7 @@ class EngineModel:
                 continue
             if chunk:
                 sequence.computed += chunk
+                self.queued_prefill_tokens -= chunk
                 self._name_blocks(sequence)
                 if sequence.computed < sequence.prompt_tokens:
                     self._hold_back(sequence, step)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from engine.load_report import REQUEST_HEADER, RESPONSE_HEADER, load_report
 from engine.server.errors import ApiError
 from engine.server.routes import Service, client_id, too_large
 
@@ -52,6 +53,10 @@ def make_app(service: Service) -> web.Application:
 
     async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = "warmpath-engine"
+        if form := request.headers.get(REQUEST_HEADER):
+            report = load_report(form, service.engine.gauges())
+            if report is not None:
+                response.headers[RESPONSE_HEADER] = report
         if service.policy.request_id_headers:
             response.headers["X-Request-Id"] = request.get(_REQUEST_ID, "")
         if service.draining:

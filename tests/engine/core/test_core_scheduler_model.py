@@ -198,6 +198,15 @@ class ShadowedScheduler(RuleBasedStateMachine):
             assert self.told.blocks["GPU"] == {short_name(d) for d in self.pool._by_hash}
 
     @invariant()
+    def tokens_to_compute_are_counted(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        running = [s.remaining for s in self.scheduler.running if s.remaining > 1]
+        # A choice beyond the first shares that one's prompt until it has run by itself.
+        waiting = [len(s.tokens) for s in self.scheduler.waiting if not s.index or s.admitted]
+        assert self.scheduler.queued_prefill_tokens == sum(running) + sum(waiting)
+
+    @invariant()
     def computed_positions_hold_their_own_prefix(self) -> None:
         for sequence in getattr(self, "live", []):
             if sequence.state is State.WAITING:

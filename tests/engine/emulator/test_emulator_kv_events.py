@@ -98,6 +98,11 @@ class PublishedCache(RuleBasedStateMachine):
         assert len(told) == self.model.kv.cached
         assert all(self.model.kv.hits([name]) == 1 for name in told)
 
+    @invariant()
+    def prompts_not_yet_computed_are_counted(self) -> None:
+        left = [s.prompt_tokens - s.computed for s in self.live if not s.done]
+        assert self.model.queued_prefill_tokens == sum(left)
+
 
 TestPublishedCache = PublishedCache.TestCase
 TestPublishedCache.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -75,6 +75,7 @@ class ScriptedCore:
     def stats(self) -> EngineStats:
         return EngineStats(
             num_running=len(self.left),
+            queued_prefill_tokens=0,
             num_waiting=0,
             kv_cache_usage=0.0,
             block_size=1,
