@@ -18,12 +18,11 @@ from router.control.plane import ControlPlane
 from router.core.errors import RouterError
 from router.core.explain import Known, World, explain, refused
 from router.core.explanation import Description, Explanation, OwnAnswer
-from router.core.listener import ListenerLimits
 from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
 from router.telemetry.totals import Totals
 
-Describe = Callable[[Description, ListenerLimits], LlmRequest]
+Describe = Callable[[Description, Snapshot], LlmRequest]
 
 VIEW = "of the running router: health, load, places, buckets and conversations as control sees them"
 
@@ -85,7 +84,7 @@ class ExplainViews:
             body=_body(question),
         )
         try:
-            asked = self._describe(words, snapshot.limits)
+            asked = self._describe(words, snapshot)
         except RouterError as error:
             return refused(error, world.view)
         except OwnAnswer as own:

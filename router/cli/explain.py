@@ -130,7 +130,7 @@ def _from_file(path: Path | None, asked: "Description", seed: int) -> dict[str, 
             click.echo(str(finding), err=True)
         raise SystemExit(1) from None
     try:
-        told = explain(snapshot, describe(asked, snapshot.limits), random.Random(seed))
+        told = explain(snapshot, describe(asked, snapshot), random.Random(seed))
     except RouterError as error:
         told = refused(error)
     except OwnAnswer as own:

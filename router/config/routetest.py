@@ -31,10 +31,14 @@ from router.core.exchange import Exchange
 from router.core.fault_explained import after_delay
 from router.core.fleet import Fleet
 from router.core.host import HostState, Lease
-from router.core.model import LlmRequest, Priority
+from router.core.model import BYTES_PER_TOKEN, LlmRequest, Priority
+from router.core.prefix.blocks import BLOCK, checkpoints, seed_of
 from router.core.snapshot import Snapshot
 
 SUFFIX = ".test.yaml"
+
+PROMPT_BYTES = 4 * BLOCK
+"""Of a prompt whose length the case does not give: enough to be told from another."""
 
 
 class CaseRequest(Section, frozen=True, kw_only=True):
@@ -244,10 +248,10 @@ def _at(fleet: Fleet, address: str) -> list[HostState]:
 
 
 def _request(spec: CaseRequest, turn: int, bytes_per_token: float) -> LlmRequest:
-    session = spec.session if spec.session is not None else f"turn {turn}"
     headers = [
         (n.lower().encode(), v.encode("latin-1", "replace")) for n, v in spec.headers.items()
     ]
+    names, prompt_bytes = prompt_of(spec, turn, bytes_per_token)
     return LlmRequest(
         id=f"case-{turn}",
         method=spec.method,
@@ -257,12 +261,29 @@ def _request(spec: CaseRequest, turn: int, bytes_per_token: float) -> LlmRequest
         model=spec.model,
         max_tokens=spec.max_tokens,
         user=spec.user,
-        prefix_hash=xxhash.xxh3_64_intdigest(session.encode()),
+        prefix_hash=xxhash.xxh3_64_intdigest(_session(spec, turn)),
         body_bytes=_body_bytes(spec, bytes_per_token),
         target=spec.path.encode("latin-1", "replace"),
         tenant=spec.tenant,
         priority=Priority[spec.priority.upper()],
+        checkpoints=names,
+        prompt_bytes=prompt_bytes,
     )
+
+
+def _session(spec: CaseRequest, turn: int) -> bytes:
+    return (spec.session if spec.session is not None else f"turn {turn}").encode()
+
+
+def prompt_of(
+    spec: CaseRequest, turn: int = 0, bytes_per_token: float = BYTES_PER_TOKEN
+) -> tuple[tuple[int, ...], int]:
+    """The checkpoints and the length of a prompt that is nothing but its session over and over."""
+    size = _body_bytes(spec, bytes_per_token)
+    if spec.prompt_tokens is None and size:
+        size = PROMPT_BYTES
+    text = _session(spec, turn) + b" "
+    return checkpoints([(text * (size // len(text) + 1))[:size]], seed_of(spec.model)), size
 
 
 def _body_bytes(spec: CaseRequest, bytes_per_token: float) -> int:

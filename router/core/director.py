@@ -51,6 +51,7 @@ class Director:
         limiter: holds requests to their rate limits.
         lines: the clusters in whose queue somebody waits, or did a moment ago.
         displaced: those who gave up their place in line; ask ``next_displaced``.
+        reads_prompt: a balancer looks at prompts, so that requests should tell of them.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Director:
         for cluster in snapshot.clusters.values():
             self.fleet.watch(cluster.endpoints, cluster.outlier)
         self.snapshot = snapshot
+        self.reads_prompt = any(c.balancer.reads_prompt for c in snapshot.clusters.values())
         self.limiter.update(snapshot)
         self._places = {
             name: self._follow_places(name, limits, cluster, slots)

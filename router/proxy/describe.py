@@ -11,8 +11,8 @@ import msgspec
 
 from router.core.errors import BadRequest
 from router.core.explanation import Description, OwnAnswer
-from router.core.listener import ListenerLimits
 from router.core.model import LlmRequest, Priority
+from router.core.snapshot import Snapshot
 from router.proxy.door import Visit, open_door
 from router.proxy.downstream import too_large
 from router.proxy.headers import parse_request
@@ -20,8 +20,10 @@ from router.proxy.paths import Body, look_up
 from router.proxy.peek import described, peek
 
 
-def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
+def describe(words: Description, snapshot: Snapshot) -> LlmRequest:
     """The request that these words describe, as the core is told of it.
+
+    Its prompt is named whether or not a balancer would read that.
 
     Raises:
         RouterError: what the client would be answered before any route is looked at.
@@ -37,6 +39,7 @@ def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
         lines.append("host: localhost")
     if body and "content-type" not in given:
         lines.append("content-type: application/json")
+    limits = snapshot.limits
     raw = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
     head = parse_request(raw, limits.max_headers)
     kind = look_up(head.path, head.method)
@@ -44,7 +47,7 @@ def describe(words: Description, limits: ListenerLimits) -> LlmRequest:
         raise OwnAnswer(head.path)
     if len(body) > limits.max_body:
         raise too_large(limits.max_body)
-    seen = peek([body], len(body), kind, head)
+    seen = peek([body], len(body), kind, head, snapshot.routes.aliases)
     visit = Visit(open_door())
     visit.client = words.client
     request = described(head, seen, visit, len(body))

@@ -17,9 +17,17 @@ import xxhash
 
 from router.core import errors
 from router.core.model import LlmRequest
-from router.proxy import forms, scan
+from router.proxy import forms, prompt, scan
 from router.proxy.door import Visit
-from router.proxy.fields import NOTHING, Peek, RequestFields, decode, decode_items
+from router.proxy.fields import (
+    NOTHING,
+    Peek,
+    PromptFields,
+    RequestFields,
+    decode,
+    decode_items,
+    decode_prompt,
+)
 from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
 
@@ -41,6 +49,7 @@ MAX_MESSAGE: Final = 1024 * 1024
 FRONT: Final = 64 * 1024
 """First bytes of a body in pieces that are looked at before all is joined."""
 
+_QUOTE: Final = 0x22
 _USUAL: Final = (b'"role":"user"', b'"role": "user"')
 _USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"user"')
 # Where in a message its role is looked for: in front of its content or behind it.
@@ -69,19 +78,37 @@ def described(head: RequestHead, seen: Peek, visit: Visit, body_bytes: int) -> L
         priority=who.priority,
         permitted=who.models,
         scheme=visit.door.scheme,
+        checkpoints=seen.checkpoints,
+        prompt_bytes=seen.prompt_bytes,
     )
 
 
-def peek(pieces: list[bytes], size: int, kind: Body, head: RequestHead) -> Peek:
+def peek(
+    pieces: list[bytes],
+    size: int,
+    kind: Body,
+    head: RequestHead,
+    aliases: prompt.Aliases | None = None,
+) -> Peek:
     """Look at a whole body.
 
     Args:
         pieces: the body as it was read; joined only if there is no other way.
         size: of all pieces.
+        aliases: what models are called too; given, the prompt is named as well.
 
     Raises:
         BadRequest: the path takes JSON and this is none, or ``model`` is not a string.
     """
+    if aliases is not None and pieces and pieces[0][:1] in b"{ \t\r\n":
+        try:
+            return _with_prompt(pieces, size, aliases)
+        except prompt.NOT_JSON:
+            pass  # whether that matters is for the look at all bodies to say
+    return _look(pieces, size, kind, head)
+
+
+def _look(pieces: list[bytes], size: int, kind: Body, head: RequestHead) -> Peek:
     if kind is not Body.JSON:
         content_type = head.content_type
         if content_type[:19].lower() == b"multipart/form-data":
@@ -91,37 +118,22 @@ def peek(pieces: list[bytes], size: int, kind: Body, head: RequestHead) -> Peek:
     body = pieces[0] if len(pieces) == 1 else b""
     try:
         if size > WHOLE:
-            seen = _from_ends(_first(pieces), _last(pieces), size)
+            seen = _from_ends(scan.beginning(pieces, FRONT), scan.ending(pieces), size)
             if seen is not None:
                 return seen
         body = body or b"".join(pieces)
-        return _from_request(decode(body))
-    except msgspec.ValidationError:
-        return _leniently(body or b"".join(pieces), kind)
+        try:
+            return _from_request(decode(body))
+        except msgspec.ValidationError:
+            return _leniently(body, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if kind is Body.JSON:
             raise errors.BadRequest(f"the body is not valid JSON: {error}") from None
         return NOTHING
-
-
-def _first(pieces: list[bytes]) -> bytes:
-    if len(pieces[0]) >= FRONT:
-        return pieces[0]
-    size = count = 0
-    while count < len(pieces) and size < FRONT:
-        size += len(pieces[count])
-        count += 1
-    return b"".join(pieces[:count])
-
-
-def _last(pieces: list[bytes]) -> bytes:
-    if len(pieces[-1]) >= scan.REACH:
-        return pieces[-1]
-    size, count = 0, len(pieces)
-    while count and size < scan.REACH:
-        count -= 1
-        size += len(pieces[count])
-    return b"".join(pieces[count:])
+    except RecursionError:
+        if kind is Body.JSON:
+            raise errors.BadRequest("the body's JSON is nested too deeply") from None
+        return NOTHING
 
 
 def _from_ends(body: bytes, ending: bytes, size: int) -> Peek | None:
@@ -136,16 +148,46 @@ def _from_ends(body: bytes, ending: bytes, size: int) -> Peek | None:
 
 
 def _from_request(request: RequestFields) -> Peek:
-    limit = request.max_completion_tokens
-    if limit is None:
-        limit = request.max_tokens if request.max_tokens is not None else request.max_output_tokens
     return Peek(
         request.model,
         request.stream is True,
-        limit,
+        _limit(request),
         request.user,
         _hash_request(request),
     )
+
+
+def _with_prompt(pieces: list[bytes], size: int, aliases: prompt.Aliases) -> Peek:
+    """A peek that names the prompt.
+
+    Raises:
+        msgspec.DecodeError: the body is not JSON, or not of the types expected.
+    """
+    if size > prompt.DECODED and (found := prompt.bulk_between(pieces, size)) is not None:
+        try:
+            return _named(*found, aliases)
+        except (scan.OutOfReach, scan.TooDense):
+            pass
+    fields = decode_prompt(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+    return _named(fields, prompt.decoded_bulk(fields), aliases)
+
+
+def _named(fields: PromptFields, bulk: prompt.Bulk | None, aliases: prompt.Aliases) -> Peek:
+    return Peek(
+        fields.model,
+        fields.stream is True,
+        _limit(fields),
+        fields.user,
+        None if bulk is None else _hash_bulk(fields, bulk),
+        *prompt.named(fields, bulk, aliases),
+    )
+
+
+def _limit(request: RequestFields | PromptFields) -> int | None:
+    limit = request.max_completion_tokens
+    if limit is None:
+        limit = request.max_tokens if request.max_tokens is not None else request.max_output_tokens
+    return limit
 
 
 def _leniently(body: bytes, kind: Body) -> Peek:
@@ -177,8 +219,14 @@ def from_fields(model: str | None, fields: dict[str, object], prefix_hash: int |
     )
 
 
-def front(body: bytes, kind: Body, head: RequestHead) -> Peek | None:
-    """Look at the beginning of a body too large to be kept; None if it does not name the model."""
+def front(
+    body: bytes, kind: Body, head: RequestHead, aliases: prompt.Aliases | None = None
+) -> Peek | None:
+    """Look at the beginning of a body too large to be kept; None if it does not name the model.
+
+    Args:
+        aliases: as for ``peek``.
+    """
     content_type = head.content_type
     if content_type[:19].lower() == b"multipart/form-data":
         model = forms.field(body, content_type, b"model")
@@ -187,9 +235,20 @@ def front(body: bytes, kind: Body, head: RequestHead) -> Peek | None:
         return NOTHING
     try:
         found = scan.front(body)
-        return None if found.model is None else _from_scan(body, found, False)
+        if found.model is None:
+            return None
+        seen = _from_scan(body, found, False)
     except (msgspec.DecodeError, scan.OutOfReach, scan.TooDense):
         return None  # not JSON, or only to be known when all of it is there
+    if aliases is not None:
+        try:
+            begun = prompt.front_bulk(body, head.length)
+        except prompt.NOT_JSON:
+            begun = None
+        if begun is not None:
+            names = prompt.named(*begun, aliases)
+            return msgspec.structs.replace(seen, checkpoints=names[0], prompt_bytes=names[1])
+    return seen
 
 
 def _from_scan(body: bytes, found: scan.Found, whole: bool) -> Peek:
@@ -229,8 +288,8 @@ def _hash_request(request: RequestFields) -> int | None:
     if request.messages is not None:
         parts = _first_messages(request.messages)
         lead = bytes(request.system)
-    elif prompt := bytes(request.prompt):
-        parts = [prompt[:PROMPT_WINDOW]]
+    elif text := bytes(request.prompt):
+        parts = [text[:PROMPT_WINDOW]]
     elif given := bytes(request.input):
         if given[:1] == b"[":
             parts = _first_messages(decode_items(given))
@@ -240,6 +299,42 @@ def _hash_request(request: RequestFields) -> int | None:
     if parts and lead:
         parts.insert(0, lead[:WINDOW])
     return _digest(request.model, parts) if parts else None
+
+
+def _hash_bulk(fields: PromptFields, bulk: prompt.Bulk) -> int | None:
+    """As ``_hash_request``.
+
+    Raises:
+        OutOfReach: it cannot be told from what there is of the bulk.
+        TooDense: the same.
+    """
+    name, text, start = bulk.name, bulk.text, bulk.start
+    lead = b""
+    if name == "prompt" or (name == "input" and text[start] == _QUOTE):
+        parts = [text[start : start + PROMPT_WINDOW]]
+    elif text[start] == _QUOTE:
+        return None  # messages are a list
+    else:
+        parts = _first_turns(bulk)
+    if name == "messages":
+        lead = bytes(fields.system)
+    elif name == "input":
+        lead = bytes(fields.instructions)
+    if parts and lead:
+        parts.insert(0, lead[:WINDOW])
+    return _digest(fields.model, parts) if parts else None
+
+
+def _first_turns(bulk: prompt.Bulk) -> list[bytes]:
+    """As ``_first_messages``."""
+    if not bulk.whole:
+        return _first_items(bulk.text, bulk.start, False)
+    if len(bulk.text) > WHOLE:
+        try:
+            return _first_items(bulk.text, 0, True)
+        except scan.TooDense:
+            pass  # decoding is quicker than looking
+    return _first_messages(decode_items(bulk.text))
 
 
 def _first_messages(messages: list[msgspec.Raw]) -> list[bytes]:

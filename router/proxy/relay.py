@@ -83,7 +83,8 @@ class Relay(Carried):
         seen = NOTHING
         if self._pieces or self._kind is Body.JSON:
             try:
-                seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head)
+                names = self._server.prompt_names()
+                seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head, names)
             except errors.BadRequest as error:
                 self.refuse(error)
                 return
@@ -93,7 +94,7 @@ class Relay(Carried):
         """Too large to be held: route it as soon as the model is known."""
         front = b"".join(self._pieces)
         self._pieces = [front]
-        seen = peek.front(front, self._kind, self.head)
+        seen = peek.front(front, self._kind, self.head, self._server.prompt_names())
         if seen is not None:
             self._route(seen, self._server.clock())
 

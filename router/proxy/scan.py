@@ -15,12 +15,13 @@ import msgspec
 REACH: Final = 4096
 """Bytes looked at from either end."""
 
-_SPACE: Final = b" \t\r\n"
+SPACE: Final = b" \t\r\n"
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY_AT: Final = re.compile(rb"[ \t\r\n]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
 _SPACE_AT: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR_AT: Final = re.compile(rb"[-+.0-9A-Za-z]++")
-_NEXT_AT: Final = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
+NEXT_AT: Final = re.compile(rb"[ \t\r\n]*+([,}\]])[ \t\r\n]*+")
+COLON_AT: Final = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+")
 _MARK: Final = re.compile(rb'["{}\[\]]')
 
 _WANTED: Final = frozenset(
@@ -72,14 +73,17 @@ class Found:
         return model if isinstance(model, str) else None
 
 
-def front(body: bytes, reach: int = REACH) -> Found:
+def front(body: bytes, reach: int = REACH, most: int = MAX_BRACKETS) -> Found:
     """The top level from the front, as far as values end within ``reach`` bytes.
+
+    Args:
+        most: brackets followed in one value.
 
     Raises:
         msgspec.DecodeError: if a field that routing wants is no JSON.
     """
     found = Found()
-    position = len(body) - len(body.lstrip(_SPACE))
+    position = len(body) - len(body.lstrip(SPACE))
     end = min(len(body), position + reach)
     if body[position : position + 1] != b"{":
         return found
@@ -94,11 +98,11 @@ def front(body: bytes, reach: int = REACH) -> Found:
             if name in _BULK and body[start] == 0x5B:
                 break
         try:
-            stop = skip_value(body, start, end)
+            stop = skip_value(body, start, end, most)
         except TooDense:
             break
         # A number at the very edge may go on beyond it.
-        if stop is None or (following := _NEXT_AT.match(body, stop, end)) is None:
+        if stop is None or (following := NEXT_AT.match(body, stop, end)) is None:
             break
         if name in _WANTED:
             found.fields[name] = _decode(body[start:stop])
@@ -133,7 +137,7 @@ def both_ends(body: bytes, ending: bytes, reach: int = REACH) -> Found:
     return found
 
 
-def skip_value(body: bytes, start: int, end: int) -> int | None:
+def skip_value(body: bytes, start: int, end: int, most: int = MAX_BRACKETS) -> int | None:
     """Where the value at ``start`` ends, None if not before ``end`` or not to be told."""
     first = body[start : start + 1]
     if first == b'"':
@@ -142,7 +146,7 @@ def skip_value(body: bytes, start: int, end: int) -> int | None:
         matched = _SCALAR_AT.match(body, start, end)
         return None if matched is None else matched.end()
     depth, position = 0, start
-    for _ in range(MAX_BRACKETS):
+    for _ in range(most):
         matched = _MARK.search(body, position, end)
         if matched is None:
             return None
@@ -192,8 +196,30 @@ def next_item(body: bytes, position: int) -> int | None:
         matched = _SPACE_AT.match(body, position + 1)
         assert matched is not None
         return None if body[matched.end() : matched.end() + 1] in (b"]", b"") else matched.end()
-    following = _NEXT_AT.match(body, position)
+    following = NEXT_AT.match(body, position)
     return None if following is None or following[1] != b"," else following.end()
+
+
+def beginning(pieces: list[bytes], reach: int) -> bytes:
+    """The first ``reach`` bytes of a body in pieces or more; joined only if need be."""
+    if len(pieces[0]) >= reach:
+        return pieces[0]
+    size = count = 0
+    while count < len(pieces) and size < reach:
+        size += len(pieces[count])
+        count += 1
+    return b"".join(pieces[:count])
+
+
+def ending(pieces: list[bytes], reach: int = REACH) -> bytes:
+    """The same of the last bytes."""
+    if len(pieces[-1]) >= reach:
+        return pieces[-1]
+    size, count = 0, len(pieces)
+    while count and size < reach:
+        count -= 1
+        size += len(pieces[count])
+    return b"".join(pieces[count:])
 
 
 # --- backwards ----------------------------------------------------------------------------------
@@ -205,34 +231,50 @@ def back(body: bytes, reach: int = REACH) -> dict[str, object]:
     Raises:
         msgspec.DecodeError: if one of them is no JSON.
     """
-    text = body[-reach:].rstrip(_SPACE)
+    text = body[-reach:].rstrip(SPACE)
     fields: dict[str, object] = {}
-    if text[-1:] != b"}":
-        return fields
-    end = len(text) - 1
+    if text[-1:] == b"}":
+        walk_back(text, len(text) - 1, fields)
+    return fields
+
+
+def walk_back(text: bytes, end: int, fields: dict[str, object], most: int = MAX_BRACKETS) -> int:
+    """Pass over the fields of the top level that lie before ``end``, noting the wanted ones.
+
+    Args:
+        most: brackets and strings followed in one value.
+
+    Returns:
+        Where the first value ends that is not passed over: it begins before the text, or it is
+        no field of an object.
+
+    Raises:
+        msgspec.DecodeError: if one of the wanted is no JSON.
+    """
     while True:
-        end = _strip(text, end)
-        start = _value_before(text, end)
+        end = strip(text, end)
+        start = _value_before(text, end, most)
         if start is None:
-            return fields
-        colon = _strip(text, start)
+            return end
+        colon = strip(text, start)
         if text[colon - 1 : colon] != b":":
-            return fields
-        key_end = _strip(text, colon - 1)
+            return end
+        key_end = strip(text, colon - 1)
         key_start = _string_before(text, key_end)
         if key_start is None:
-            return fields
+            return end
         name = _name(text[key_start:key_end])
         if name in _WANTED and name not in fields:
             fields[name] = _decode(text[start:end])
-        comma = _strip(text, key_start)
+        comma = strip(text, key_start)
         if text[comma - 1 : comma] != b",":
-            return fields
+            return end
         end = comma - 1
 
 
-def _strip(text: bytes, end: int) -> int:
-    while end > 0 and text[end - 1] in _SPACE:
+def strip(text: bytes, end: int) -> int:
+    """``end``, or where the blanks before it begin."""
+    while end > 0 and text[end - 1] in SPACE:
         end -= 1
     return end
 
@@ -254,22 +296,22 @@ def _string_before(text: bytes, end: int) -> int | None:
     return None
 
 
-def _value_before(text: bytes, end: int) -> int | None:
+def _value_before(text: bytes, end: int, most: int) -> int | None:
     """The start of the value that ends before ``end``, None if it is not all there."""
     last = text[end - 1 : end]
     if last == b'"':
         return _string_before(text, end)
     if last in (b"}", b"]"):
-        return _container_before(text, end)
+        return _container_before(text, end, most)
     start = max(text.rfind(b":", 0, end), text.rfind(b",", 0, end)) + 1
-    while start < end and text[start] in _SPACE:
+    while start < end and text[start] in SPACE:
         start += 1
     return start if 0 < start < end else None
 
 
-def _container_before(text: bytes, end: int) -> int | None:
+def _container_before(text: bytes, end: int, most: int) -> int | None:
     depth, position = 0, end
-    for _ in range(MAX_BRACKETS):
+    for _ in range(most):
         position = max(
             text.rfind(b'"', 0, position),
             text.rfind(b"}", 0, position),

@@ -101,6 +101,11 @@ class ProxyServer:
     def limits(self) -> ListenerLimits:
         return self.director.snapshot.limits
 
+    def prompt_names(self) -> Mapping[str | None, str] | None:
+        """The aliases of models, with which prompts are named; None where nobody reads them."""
+        director = self.director
+        return director.snapshot.routes.aliases if director.reads_prompt else None
+
     @property
     def in_flight(self) -> int:
         """Exchanges under way, queued ones included."""

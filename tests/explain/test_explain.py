@@ -73,7 +73,7 @@ def snapshot(
 
 
 def request(limits_of: Snapshot, **fields: Any) -> LlmRequest:
-    return describe(Description(**({"model": "a"} | fields)), limits_of.limits)
+    return describe(Description(**({"model": "a"} | fields)), limits_of)
 
 
 def told(policy: Snapshot, world: World | None = None, seed: int = 1, **fields: Any) -> Explanation:
@@ -429,6 +429,14 @@ def test_words_and_bytes_are_read_by_the_proxy() -> None:
     assert words.prefix_hash == request(policy, model=None, body=body).prefix_hash
     head = parse_request(b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\n\r\n", 10)
     assert words.prefix_hash == peek([body], len(body), Body.JSON, head).prefix_hash
+    long = request(policy, prompt="x" * 2000)
+    assert len(long.checkpoints) == 3
+    other = request(policy, prompt="x" * 900 + "y" * 1100)
+    assert [one == two for one, two in zip(long.checkpoints, other.checkpoints, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
     assert request(policy, path="/v1/completions?x=1", prompt="hi").path == "/v1/completions"
     with pytest.raises(OwnAnswer):
         request(policy, path="/v1/models", method="GET")

@@ -43,7 +43,7 @@ routes:
 def ask(**words: Any) -> Explanation:
     snapshot = build(loads(TEXT, "t.yaml", {}), 1)
     description = Description(**words)
-    return explain(snapshot, describe(description, snapshot.limits), random.Random(1))
+    return explain(snapshot, describe(description, snapshot), random.Random(1))
 
 
 def test_what_is_sent_instead() -> None:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from router.cli.main import main
+from router.config import routetest
 from tests.config.texts import MINIMAL
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -219,3 +220,15 @@ def test_schema_prints_or_writes(tmp_path: Path) -> None:
     assert warmpath("schema", "--out", tmp_path / "s.json").output == ""
     assert (tmp_path / "s.json").read_text() == printed
     assert warmpath("schema", "--format", "markdown").output.startswith("# Configuration\n")
+
+
+def test_a_case_has_a_prompt_of_its_session() -> None:
+    """For balancers that look at prompts: named as one of that length would be."""
+    one, again, other, long = (
+        routetest.prompt_of(routetest.CaseRequest(model="m", session=session, prompt_tokens=tokens))
+        for session, tokens in (("a", 700), ("a", 900), ("b", 700), ("a", None))
+    )
+    assert [size for _, size in (one, again, other, long)] == [2800, 3600, 2800, 2048]
+    assert one[0] == again[0][:5]
+    assert not set(one[0]) & set(other[0])
+    assert len(long[0]) == 4

@@ -43,7 +43,7 @@ def seed_of(*parts: str | None) -> int:
     return xxh3_64_intdigest("\0".join(part or "" for part in parts).encode())
 
 
-def checkpoints(prompt: Iterable[bytes], seed: int) -> tuple[int, ...]:
+def checkpoints(prompt: Iterable[bytes | memoryview], seed: int) -> tuple[int, ...]:
     """Name the beginnings of a prompt.
 
     Args:
