@@ -95,7 +95,7 @@ class Forecast:
         outlook = self._outlooks.get(id_)
         if outlook is None:
             self.version += 1
-            outlook = self._outlooks[id_] = Outlook(self.mirror.open(), self.pace, self.terms)
+            outlook = self._outlooks[id_] = Outlook(id_, self.mirror.open(), self.pace, self.terms)
         return outlook
 
     def lost(self, id_: EndpointId) -> None:
@@ -180,6 +180,26 @@ class Forecast:
         return self._enter(
             outlook, tokens, blocks, checkpoints, conversation, expected, streamed, now, False
         )
+
+    def heard_under_way(
+        self,
+        id_: EndpointId,
+        tokens: float,
+        cost: float,
+        streamed: bool,
+        decoding: bool,
+        since: float,
+        now: float,
+    ) -> PrefillWork:
+        """Another router has sent a request there before this one began to listen."""
+        outlook = self.of(id_)
+        work = PrefillWork(
+            self, outlook, cost, tokens, 0.0, (), 0, 0.0, 0, 0.0, since, streamed, False
+        )
+        outlook.join(work, since)
+        if decoding:
+            work.passed(now)
+        return work
 
     def _enter(
         self,

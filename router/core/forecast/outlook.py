@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from router.core.forecast import cost
+from router.core.model import EndpointId
 
 if TYPE_CHECKING:
     from router.core.forecast.work import PrefillWork
@@ -59,6 +60,7 @@ class Outlook:
     """Of one endpoint.
 
     Attributes:
+        id: the endpoint's.
         page: its part of the cache mirror.
         decoding: requests of which tokens are still to come; ``context`` their prompts' tokens.
         foreign: predicted seconds of work that others than this router, and those that it hears
@@ -79,6 +81,7 @@ class Outlook:
         "decoding",
         "folded",
         "foreign",
+        "id",
         "line",
         "observed",
         "pace",
@@ -91,7 +94,8 @@ class Outlook:
         "terms",
     )
 
-    def __init__(self, page: "Page", fleet: Pace, terms: Terms) -> None:
+    def __init__(self, id_: EndpointId, page: "Page", fleet: Pace, terms: Terms) -> None:
+        self.id = id_
         self.page = page
         self.terms = terms
         self.line: deque[PrefillWork] = deque()
@@ -132,13 +136,14 @@ class Outlook:
         service = now - max(self._since, work.since)
         self._leave(work)
         self._since = now
-        before = self.observed, self.predicted
-        self.observed = FORGET * self.observed + service
-        self.predicted = FORGET * self.predicted + work.cost
-        fleet = self._fleet
-        fleet.observed += self.observed - before[0]
-        fleet.predicted += self.predicted - before[1]
-        self.pace = (self.observed + PRIOR * fleet.ratio) / (self.predicted + PRIOR)
+        self._rest_on(FORGET * self.observed + service, FORGET * self.predicted + work.cost)
+        self._decode(work)
+
+    def passed(self, work: "PrefillWork", now: float) -> None:
+        """Its first token has come, and nobody here saw when: that teaches nothing."""
+        if self.line[0] is work:
+            self._since = now
+        self._leave(work)
         self._decode(work)
 
     def given_up(self, work: "PrefillWork", now: float) -> None:
@@ -172,6 +177,20 @@ class Outlook:
         if share != self.share:
             self.share = share
             self.fold()
+
+    def recall(self, observed: float, predicted: float) -> None:
+        """What another router knows of its pace, if that is more."""
+        if predicted > self.predicted:
+            self._rest_on(observed, predicted)
+            self.fold()
+
+    def _rest_on(self, observed: float, predicted: float) -> None:
+        """The endpoint's own seconds; the fleet's follow."""
+        fleet = self._fleet
+        fleet.observed += observed - self.observed
+        fleet.predicted += predicted - self.predicted
+        self.observed, self.predicted = observed, predicted
+        self.pace = (observed + PRIOR * fleet.ratio) / (predicted + PRIOR)
 
     def _leave(self, work: "PrefillWork") -> None:
         if self.line[0] is work:

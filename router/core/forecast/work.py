@@ -41,6 +41,7 @@ class PrefillWork:
         known: checkpoints of it that the mirror had for the endpoint, whatever their age.
         age: of the last of them.
         since: when it was sent.
+        serial: by which other routers are told of it, 0: they are not.
         streamed: its first token will be seen.
         ours: this router sent it; another one told of it otherwise.
         ended_at: when it was over, 0 before.
@@ -59,6 +60,7 @@ class PrefillWork:
         "ours",
         "outlook",
         "phase",
+        "serial",
         "since",
         "streamed",
         "tokens",
@@ -94,6 +96,7 @@ class PrefillWork:
         self.streamed = streamed
         self.ours = ours
         self.ended_at = 0.0
+        self.serial = 0
         self.phase = _WAITING
 
     def first_token(self, now: float, streamed: bool) -> None:
@@ -102,6 +105,12 @@ class PrefillWork:
             self.phase = _DECODING
             self.outlook.begun(self, now)
             self.forecast.tell_first_token(self)
+
+    def passed(self, now: float) -> None:
+        """Its first token has come some time ago."""
+        if self.phase is _WAITING:
+            self.phase = _DECODING
+            self.outlook.passed(self, now)
 
     def assumed(self) -> None:
         """Its first token must have been computed by now."""

@@ -222,6 +222,48 @@ class CacheMirror:
         if not self._corrections:
             self.capacity = max(SMALLEST, blocks)
 
+    # --- what other routers know ----------------------------------------------------------------
+
+    @property
+    def corrections(self) -> int:
+        """How often answers have corrected the capacity."""
+        return self._corrections
+
+    def recent(self, page: "Page", most: int) -> list[tuple[int, float]]:
+        """Checkpoints of a page with their unscaled ages, the newest first."""
+        clock, newest = page.clock, islice(reversed(page.stamps.items()), most)
+        return [(checkpoint, clock - stamp) for checkpoint, stamp in newest]
+
+    def recall(self, page: "Page", found: Sequence[tuple[int, float]]) -> None:
+        """What another router has on the page: as ``recent`` told it there, or a further part.
+
+        All of it is taken to be older than what is here already.
+        """
+        masks, stamps, clock, bit = self._masks, page.stamps, page.clock, 1 << page.index
+        found = found[: max(0, self.max_entries - self.entries)]
+        older = {one: clock - age for one, age in reversed(found) if one not in stamps}
+        for checkpoint in older:
+            masks[checkpoint] = masks.get(checkpoint, 0) | bit
+        self.entries += len(older)
+        older.update(stamps)  # the oldest stand in front
+        page.stamps = older
+
+    def recent_ends(self, most: int) -> list[tuple[int, float]]:
+        """Keys of the prompts that were used last and where they ended, in blocks."""
+        found = list(islice(reversed(self._ends.items()), most))
+        return found + list(islice(reversed(self._older_ends.items()), most - len(found)))
+
+    def recall_ends(self, found: Sequence[tuple[int, float]]) -> None:
+        ends = self._ends
+        for key, blocks in found[: max(0, ENDS - 1 - len(ends))]:
+            ends.setdefault(key, blocks)
+
+    def adopt(self, capacity: float, corrections: int) -> None:
+        """What more answers than came here have taught."""
+        if corrections > self._corrections:
+            self._corrections = corrections
+            self.capacity = max(SMALLEST, capacity)
+
     # --- forgetting -------------------------------------------------------------------------
 
     def _forget(self, page: "Page", checkpoint: int) -> None:

@@ -60,6 +60,13 @@ class Trust:
         elif self.error < RIGHT and now >= self._until:
             self.believed = True
 
+    def adopt(self, believed: bool, error: float, answers: int) -> None:
+        """What more answers than came here have shown."""
+        if answers > self.answers:
+            self.believed, self.error = believed, error
+            # Enough to go on from, and few enough that this router's own soon count.
+            self.answers = max(self.answers, min(answers, ENOUGH))
+
     def __repr__(self) -> str:
         word = "believed" if self.believed else "not believed"
         return f"<Trust {word} error={self.error:.3f} answers={self.answers}>"
