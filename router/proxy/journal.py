@@ -1,4 +1,4 @@
-"""Exchanges that have ended, recorded several at a time.
+"""Exchanges that have ended, recorded several at a time. Balancers that learn are told of usage.
 
 Between two requests the code and the data of a record leave the processor's caches. Done one after
 another they are fetched once. So exchanges wait for the next tick of the wheel, or until there are
@@ -43,7 +43,10 @@ class Journal:
             ended, self._ended = self._ended, []
             server, recorder = self._server, self._recorder
             for relay, exchange, now, tail in ended:
-                recorder.exchange_ended(record_of(relay, server, exchange, now, tail))
+                record = record_of(relay, server, exchange, now, tail)
+                if exchange.work is not None and record.prompt_tokens is not None:
+                    exchange.usage(record.prompt_tokens, record.cached_tokens)
+                recorder.exchange_ended(record)
 
     def __repr__(self) -> str:
         return f"<Journal {len(self._ended)} to be recorded>"

@@ -1,4 +1,8 @@
-"""How many tokens a response says it took."""
+"""How many tokens a response says it took.
+
+Anthropic's API does not count what was read from a cache, or written to it for later, among
+``input_tokens``; here a prompt's tokens are all of them, as with the other APIs.
+"""
 
 import re
 from collections.abc import Collection
@@ -8,6 +12,7 @@ import msgspec
 
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _COMPLETION: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
+_APART: Final = re.compile(rb'"cache_(?:read|creation)_input_tokens"\s*:\s*(\d{1,12})')
 _CACHED: Final = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens)"\s*:\s*(\d{1,12})')
 
 USAGE_SPAN: Final = 1024
@@ -28,6 +33,7 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens: _Tokens = None
     output_tokens: _Tokens = None
     cache_read_input_tokens: _Tokens = None
+    cache_creation_input_tokens: _Tokens = None
     prompt_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
 
@@ -57,13 +63,19 @@ def usage(tail: Collection[bytes]) -> Usage:
     if position < 0:
         return None, None, None
     span = data[position : position + USAGE_SPAN]
-    return _number(_PROMPT, span), _number(_COMPLETION, span), _number(_CACHED, span)
+    prompt = _number(_PROMPT, span)
+    if prompt is not None and b'"cache_' in span:
+        prompt += sum(map(int, _APART.findall(span)))
+    return prompt, _number(_COMPLETION, span), _number(_CACHED, span)
 
 
 def _from_body(found: _Usage) -> Usage:
     prompt, completion = found.prompt_tokens, found.completion_tokens
     if prompt is None:
         prompt = found.input_tokens
+        if prompt is not None:
+            apart = (found.cache_read_input_tokens, found.cache_creation_input_tokens)
+            prompt += sum(tokens or 0 for tokens in apart)
     if completion is None:
         completion = found.output_tokens
     details = found.prompt_tokens_details or found.input_tokens_details

@@ -11,6 +11,7 @@ from router.control.messages import Material
 from router.core.access.claims import Issuer
 from router.core.access.tenants import Access
 from router.core.admission.breaker import CircuitBreaker, QueuePolicy
+from router.core.balancers.base import BalancerSpec
 from router.core.balancers.round_robin import RoundRobin
 from router.core.cluster import Cluster, UpstreamTls
 from router.core.director import Director
@@ -236,6 +237,7 @@ class Rig:
         self.retry = RetryPolicy()
         self.hedge: Hedge | None = None
         self.breaker = CircuitBreaker()
+        self.balancer: BalancerSpec = RoundRobin.Spec()
         self.queue = QueuePolicy()
         self.limits = ListenerLimits()
         self.match = Matcher(model="m")
@@ -291,7 +293,7 @@ class Rig:
         cluster = Cluster(
             name="c",
             endpoints=tuple(_endpoint("c", port) for port in self.ports),
-            balancer=RoundRobin.Spec(),
+            balancer=self.balancer,
             breaker=self.breaker,
             tls=self.tls,
             credential=self.credential,

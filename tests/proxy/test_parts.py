@@ -208,7 +208,15 @@ USAGE: dict[str, tuple[list[bytes], tuple[int | None, int | None, int | None]]] 
     "Anthropic": ([b'{"usage":{"input_tokens":4,"output_tokens":5}}'], (4, 5, None)),
     "Anthropic, cached": (
         [b'{"usage":{"input_tokens":4,"cache_read_input_tokens":3,"output_tokens":5}}'],
-        (4, 5, 3),
+        (7, 5, 3),
+    ),
+    "Anthropic, streamed": (
+        [b'"usage":{"input_tokens":4,"cache_read_input_tokens":3,', b'"output_tokens":5}}\n\n'],
+        (7, 5, 3),
+    ),
+    "Anthropic, kept for later": (
+        [b'{"usage":{"input_tokens":4,"cache_creation_input_tokens":90,"output_tokens":5}}'],
+        (94, 5, None),
     ),
     "Responses": (
         [b'{"usage":{"input_tokens":4,"input_tokens_details":{"cached_tokens":2}},"id":"a"}'],
