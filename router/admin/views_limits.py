@@ -33,14 +33,15 @@ class LimitViews:
         asked = _asked(dict(request.query))
         snapshot = self._plane.store.snapshot
         totals = self._plane.supervisor.totals()
-        found = [
-            self._limit(limit, {"route": route.name, "tenant": None}, asked, totals)
-            for route in snapshot.routes.routes
-            for limit in route.limits
+        owners: list[tuple[str, str, tuple[RateLimit, ...]]] = [
+            *(("route", route.name, route.limits) for route in snapshot.routes.routes),
+            *(("cluster", name, cluster.limits) for name, cluster in snapshot.clusters.items()),
+            *(("tenant", name, limits) for name, limits in snapshot.tenant_limits.items()),
         ]
-        found += [
-            self._limit(limit, {"route": None, "tenant": tenant}, asked, totals)
-            for tenant, limits in snapshot.tenant_limits.items()
+        nobody = dict.fromkeys(("route", "cluster", "tenant"))
+        found = [
+            self._limit(limit, nobody | {kind: name}, asked, totals)
+            for kind, name, limits in owners
             for limit in limits
         ]
         tokens = totals.counters.get("limited_tokens_total", {})

@@ -1,6 +1,7 @@
 """The configuration of what a route changes, and of the answers that it gives itself."""
 # ruff: noqa: RUF012 -- an empty mapping as a default is copied by msgspec
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -99,7 +100,9 @@ class DirectResponseSpec(Section, frozen=True, kw_only=True):
 class CorsSpec(Section, frozen=True, kw_only=True):
     """Which web pages may call from a browser. Preflights are answered by the router."""
 
-    planned: ClassVar[tuple[str, ...]] = ("allow_private_network",)
+    planned: ClassVar[Mapping[str, str]] = {
+        "allow_private_network": "browsers that ask for it are not answered"
+    }
 
     allow_origins: Annotated[
         tuple[StringCondition, ...],

@@ -147,6 +147,10 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
             timeout=float(spec.scrape.timeout),
             stale_after=float(spec.scrape.stale_after),
         ),
+        limits=tuple(
+            limit.build(f"cluster {spec.name}#{number}")
+            for number, limit in enumerate(spec.limits, 1)
+        ),
         breaker=queueing.breaker(spec.circuit_breaker),
         queue=queueing.policy(spec.queue),
         panic_threshold=spec.health.panic_threshold / 100,

@@ -173,8 +173,11 @@ class _Walk:
             if name in known:
                 taken[name] = self.take(known[name], item, (*path, name))
             elif issubclass(struct, Section) and name in struct.planned:
+                why = struct.planned[name]
                 self.fault(
-                    (*path, name), f"field {name!r} is not supported by this version", at_key=True
+                    (*path, name),
+                    f"field {name!r} is not supported by this version: {why}",
+                    at_key=True,
                 )
             else:
                 self.fault(

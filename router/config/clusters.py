@@ -1,6 +1,7 @@
 """The configuration of clusters: endpoints, how to choose among them and how to watch them."""
 # ruff: noqa: RUF012 -- an empty mapping as a default is copied by msgspec
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from router.config.access import UpstreamAuth
 from router.config.discovery import SPECS, DiscoverySpec
 from router.config.engines import ENGINES
+from router.config.limits import RateLimitSpec
 from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
 from router.config.queueing import CircuitBreaker, Queue
@@ -35,7 +37,9 @@ class EndpointSpec(Section, frozen=True, kw_only=True):
     """One engine replica. A plain host:port stands for its address."""
 
     shorthand: ClassVar[str | None] = "address"
-    planned: ClassVar[tuple[str, ...]] = ("role",)
+    planned: ClassVar[Mapping[str, str]] = {
+        "role": "engines that only prefill or only decode are not told from others"
+    }
 
     address: Annotated[Address, doc("Unique within the cluster.")]
     weight: Annotated[Weight, doc("Relative to the other endpoints of the cluster.")] = 1
@@ -126,8 +130,6 @@ class BackPressure(Section, frozen=True, kw_only=True):
 class ClusterSpec(Section, frozen=True, kw_only=True):
     """Endpoints that serve the same models, and how to choose among them."""
 
-    planned: ClassVar[tuple[str, ...]] = ("limits",)
-
     name: Annotated[Name, doc("Unique among clusters.")]
     endpoints: Annotated[
         tuple[EndpointSpec, ...],
@@ -154,6 +156,14 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PrefixHash.Spec()
     health: Health = Health()
     scrape: Scrape | None = Scrape()
+    limits: Annotated[
+        tuple[RateLimitSpec, ...],
+        doc(
+            "Rate limits of all that routes send here together, beside what routes and tenants "
+            "limit.",
+            single=True,
+        ),
+    ] = ()
     circuit_breaker: CircuitBreaker = CircuitBreaker()
     queue: Queue = Queue()
     back_pressure: BackPressure | None = BackPressure()

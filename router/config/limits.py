@@ -63,7 +63,7 @@ class RateLimitSpec(Section, frozen=True, kw_only=True):
             "A bucket for each value of these: `tenant`, `key` (the credential that was sent), "
             "`model`, `user` (the body's field), `address` (the client's) or `header:NAME`. "
             "`NAME=VALUE`: only for requests with this value. Requests without one of them are not "
-            "limited. Empty: one bucket for the route.",
+            "limited. Empty: one bucket for all.",
             single=True,
             max_length=8,
         ),
@@ -268,7 +268,7 @@ def redis_problems(redis: RedisSpec | None) -> Iterator[Problem]:
 def limit_problems(
     limits: Sequence[RateLimitSpec], path: Path, redis: RedisSpec | None
 ) -> Iterator[Problem]:
-    """What is wrong with the field ``limits`` of the route at ``path``."""
+    """What is wrong with the field ``limits`` of the part at ``path``."""
     for number, limit in enumerate(limits):
         here: Path = (*path, "limits", number)
         for field, message in limit.faults():

@@ -12,13 +12,24 @@ CLAIMED = ("user", "header:")
 
 def limit_by_the_clients_word(config: Config) -> Iterator[Problem]:
     claimed = CLAIMED if config.tenants else (*CLAIMED, "key")
+    safe = {
+        cluster.name
+        for cluster in config.clusters
+        if any(not _claimed(limit.per, claimed) for limit in cluster.limits)
+    }
     for index, route in enumerate(config.routes):
         keys = [limit.per for limit in route.limits]
-        if keys and all(any(d.startswith(claimed) for d in per) for per in keys):
+        if not all(_claimed(per, claimed) for per in keys):
+            continue
+        if keys and not {arm.cluster for arm in route.to} <= safe:
             yield Problem(
                 ("routes", index, "limits"),
                 f"every limit of route {route.name!r} counts by what clients say of themselves",
             )
+
+
+def _claimed(per: tuple[str, ...], claimed: tuple[str, ...]) -> bool:
+    return any(descriptor.startswith(claimed) for descriptor in per)
 
 
 def smaller_than_an_answer(config: Config) -> Iterator[Problem]:
@@ -48,9 +59,10 @@ def redis_for_nothing(config: Config) -> Iterator[Problem]:
 
 
 def _limits(config: Config) -> Iterator[tuple[Path, RateLimit]]:
-    for index, route in enumerate(config.routes):
-        for number, limit in enumerate(route.limits):
-            yield ("routes", index, "limits", number), limit.build("")
+    for field in ("clusters", "routes"):
+        for index, one in enumerate(getattr(config, field)):
+            for number, limit in enumerate(one.limits):
+                yield (field, index, "limits", number), limit.build("")
     for index, tenant in enumerate(config.tenants):
         if tenant.limits is not None:
             places = (path for path, _ in tenant.limits.each())

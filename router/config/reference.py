@@ -92,10 +92,8 @@ def _section(struct: Any, path: str) -> str:
         text = field_description(struct, field.name).replace("|", "\\|")
         lines.append(f"| `{field.name}` | {_type(kind)} | {default} | {text} |")
     if planned := getattr(struct, "planned", ()):
-        lines += [
-            "",
-            f"Not supported by this version: {', '.join(f'`{name}`' for name in planned)}.",
-        ]
+        words = "; ".join(f"`{name}`: {why}" for name, why in planned.items())
+        lines += ["", f"Not supported by this version: {words}."]
     return "\n".join(lines).rstrip()
 
 

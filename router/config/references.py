@@ -10,7 +10,7 @@ from router.config.access_references import access_problems, admin_problems
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.engines import ENGINES
 from router.config.findings import Path, Problem
-from router.config.limits import redis_problems
+from router.config.limits import RedisSpec, limit_problems, redis_problems
 from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
 from router.config.schema import Config
@@ -96,16 +96,17 @@ def _clusters(config: Config) -> Iterator[Problem]:
         yield Problem(("clusters",), f"at most {MAX_ENDPOINTS} endpoints in all")
     yield from place_problems(config.locality, ("locality",))
     for index, cluster in enumerate(config.clusters):
-        yield from _cluster(cluster, ("clusters", index))
+        yield from _cluster(cluster, config.redis, ("clusters", index))
         yield from rules_problems(
             cluster.localities, config.locality, ("clusters", index, "localities")
         )
 
 
-def _cluster(cluster: ClusterSpec, path: Path) -> Iterator[Problem]:
+def _cluster(cluster: ClusterSpec, redis: RedisSpec | None, path: Path) -> Iterator[Problem]:
     yield from endpoint_problems(cluster.endpoints, path)
     if "/" in cluster.name:
         yield Problem((*path, "name"), "a cluster's name cannot hold '/'")
+    yield from limit_problems(cluster.limits, path, redis)
     yield from queueing.problems(cluster.circuit_breaker, cluster.queue, path)
     active = cluster.health.active
     if active is not None and active.expected != tuple(sorted(active.expected)):

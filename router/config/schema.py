@@ -5,6 +5,7 @@ A value of these types is resolved: variables replaced, secrets read, quantities
 travels to the workers as MessagePack (without what they have no use for: see ``encode``).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -173,7 +174,9 @@ class Drain(Section, frozen=True, kw_only=True):
 class Config(Section, frozen=True, kw_only=True):
     """A router's whole configuration."""
 
-    planned: ClassVar[tuple[str, ...]] = ("telemetry",)
+    planned: ClassVar[Mapping[str, str]] = {
+        "telemetry": "metrics are read from /metrics, and no spans are sent"
+    }
 
     version: Annotated[Literal[1], doc("Version of this format.")]
     workers: Annotated[

@@ -1,5 +1,6 @@
 """What every section of the configuration file is made of: its base and its fields' types."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -24,12 +25,12 @@ def doc(
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections of the file.
 
-    ``shorthand`` names the field that a plain value stands for. ``planned`` are fields of the
-    documented design that this version refuses.
+    ``shorthand`` names the field that a plain value stands for. ``planned`` are fields that
+    this version refuses by name, each with what to know instead.
     """
 
     shorthand: ClassVar[str | None] = None
-    planned: ClassVar[tuple[str, ...]] = ()
+    planned: ClassVar[Mapping[str, str]] = {}
 
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}$")]

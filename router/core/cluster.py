@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from router.core.admission.breaker import HIGH, PENDING, CircuitBreaker, QueuePolicy, Thresholds
+from router.core.admission.rate_limit import RateLimit
 from router.core.balancers.base import BalancerSpec
 from router.core.health.outlier import Outlier
 from router.core.health.strain import BackPressure
@@ -54,7 +55,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ``adapters`` its LoRA adapters with the model that each belongs to.
     ``fail_traffic_on_panic``: in panic there is no endpoint at all. ``locality_weights``: a place
     (``region``, ``region/zone`` or ``region/zone/subzone``) and its weight within each priority;
-    endpoints elsewhere get nothing. ``back_pressure``: how endpoints that push back are spared;
+    endpoints elsewhere get nothing. ``limits``: rate limits of all that routes send here.
+    ``back_pressure``: how endpoints that push back are spared;
     None: not at all. ``session``: what keeps a client's requests at one endpoint.
     """
 
@@ -72,6 +74,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     panic_threshold: float = 0.5
     fail_traffic_on_panic: bool = False
     locality_weights: tuple[tuple[str, int], ...] = ()
+    limits: tuple[RateLimit, ...] = ()
     back_pressure: BackPressure | None = BackPressure()
     session: Session | None = None
     tls: UpstreamTls | None = None

@@ -115,6 +115,8 @@ EXAMPLES = [
     ("WP024", [chat("models: [a, z]")], "z]", [chat("models: [a]")]),
     ("WP025", [first("limits: [{max_tokens: 1, tokens_per_fill: 1, per: user}]")], "[{max_tokens: 1, tokens_",
      [first("limits: [{max_tokens: 1, tokens_per_fill: 1, per: user}, {max_tokens: 9, tokens_per_fill: 9}]")]),
+    ("WP025", [first("limits: [{rate: 1/s, per: user}]"), chat("limits: [{rate: 9/s, per: user}]")], "[{rate: 1",
+     [first("limits: [{rate: 1/s, per: user}]"), chat("limits: 9/s")]),
     ("WP026", [first("retry: {on: [reset, 404]}")], "404]}}", [first("retry: {on: [reset, 429]}")]),
     ("WP027", [top("limits: {max_buffered: 1KiB}")], "1KiB}",
      [top("limits: {max_buffered: 1KiB, buffer_body: 1KiB}")]),

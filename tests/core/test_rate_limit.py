@@ -1,5 +1,6 @@
 """Limits of requests: which apply, that they hold together, and what a client is told."""
 
+import msgspec
 import pytest
 
 from router.core.admission.rate_limit import Descriptor, RateLimit, Standing, Unit, span
@@ -9,7 +10,7 @@ from router.core.exchange import Exchange
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable
 from router.core.snapshot import Snapshot
-from tests.core.world import World, request, snapshot
+from tests.core.world import World, request, snapshot, spare
 
 
 def limit(
@@ -108,6 +109,41 @@ def test_a_tenants_limits_stand_beside_the_routes() -> None:
     assert statuses(world, 3, tenant="a") == "..x"
     assert statuses(world, 3, tenant="b") == "..x", "the route's four are used up"
     assert world.director.limiter.counts.refused == {"2 requests": 1, "4 requests": 1}
+
+
+def test_a_clusters_limits_hold_for_all_routes_that_send_there() -> None:
+    plain = snapshot(2, limits=(limit(4, 0.001),), spares=(spare("d"),))
+
+    def route(name: str, cluster: str, *limits: RateLimit) -> Route:
+        return Route(
+            name=name,
+            match=Matcher(model=name),
+            destinations=(Destination(cluster),),
+            limits=limits,
+            retry=RetryPolicy(attempts=0),
+        )
+
+    routes = RouteTable([route("a", "c"), route("b", "c", limit(3, 0.001)), route("x", "d")])
+    world = World(msgspec.structs.replace(plain, routes=routes))
+    assert statuses(world, 2, model="a") == ".."
+    assert statuses(world, 3, model="b") == "..x", "the cluster's four are used up"
+    assert statuses(world, 1, model="a") == "x"
+    assert statuses(world, 3, model="x") == "...", "another cluster"
+    assert world.director.limiter.counts.refused == {"4 requests": 2}
+    # What the cluster refused took nothing from the route.
+    [of_route, of_cluster] = world.director.limiter.limits(world.begin(model="b")[0])
+    level = world.director.limiter.store.level(of_route.own_key, of_route.bucket, world.clock.now())
+    assert level == pytest.approx(1, abs=0.01)
+    assert of_cluster.name == "4 requests"
+
+
+def test_a_reload_changes_a_clusters_limits_and_keeps_what_was_used() -> None:
+    world = World(snapshot(1, limits=(limit(2, 0.001),)))
+    assert statuses(world, 3) == "..x"
+    world.director.update(snapshot(1, generation=2))
+    assert statuses(world, 3) == "..."
+    world.director.update(snapshot(1, generation=3, limits=(limit(2, 0.001),)))
+    assert statuses(world, 1) == "x"
 
 
 def test_a_limit_that_is_not_enforced_counts_and_lets_pass() -> None:

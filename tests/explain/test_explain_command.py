@@ -34,9 +34,10 @@ def test_the_text() -> None:
     for part in (
         "every endpoint taken as ready, healthy and idle",
         "route      preview: matches",
-        "2 later not looked at",
+        "1 later not looked at",
         "to         llama-8b[version=v2] weight 1 (100.0%)",
         "admission  admitted: 0 in flight of 1024",
+        "limit      cluster llama-8b#1: 100.0 of 100 left",
         "not in the subset: lacks version=v2",
         "pick       llama-8b/10.0.0.3:8000",
         "retries    2 on connect-failure, reset",

@@ -12,7 +12,7 @@ import re
 import socket
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import yaml
@@ -80,9 +80,12 @@ class Scenario:
         config, self.left_out = translate(self.data["envoy"], ports)
         return config
 
-    async def __aenter__(self) -> "Scenario":
-        config = await self.configuration()
-        snapshot = build(loads(yaml.safe_dump(config, sort_keys=False), "scenario", {}), 1)
+    async def text(self) -> str:
+        """Start the backends; our configuration for them."""
+        return str(yaml.safe_dump(await self.configuration(), sort_keys=False))
+
+    async def __aenter__(self) -> Self:
+        snapshot = build(loads(await self.text(), "scenario", {}), 1)
         self.control = Control()
         director = Director(snapshot, self.control.fleet, random.Random(5))
         await self.control.start(snapshot)
@@ -167,15 +170,19 @@ class Scenario:
 
     async def outcome(self, answer: Answer, late_after: float | None = None) -> str:
         """The answer and what our record says of it."""
-        for _ in range(200):  # the record may be written a moment after the client's last byte
-            if answer.headers[":id"] in self.recorder.records:
-                break
-            await asyncio.sleep(0.005)
-        record = self.recorder.records.get(answer.headers[":id"])
+        record = await self.record(answer)
         flags = record.flag if record is not None and record.flag != "-" else ""
         attempts = record.attempts if record is not None else 0
         late = late_after is not None and answer.took > late_after + 1
         return outcome(answer.status, flags, attempts, cut=answer.cut, late=late)
+
+    async def record(self, answer: Answer) -> ExchangeRecord | None:
+        """Ours; it may be written a moment after the client's last byte."""
+        for _ in range(200):
+            if answer.headers[":id"] in self.recorder.records:
+                break
+            await asyncio.sleep(0.005)
+        return self.recorder.records.get(answer.headers[":id"])
 
     async def raw(self, sends: list[Any], patience: float = 0.4) -> list[int]:
         """The statuses that come back for raw bytes, until the peer closes or is silent."""

@@ -269,7 +269,7 @@ def _load(statuses: dict[str, int], hits: int, busiest: int) -> str:
 def test_every_scenario_is_compared_or_listed_as_not() -> None:
     compared = re.findall(r"^## `(\w+)`$", DOCUMENT, re.M)
     recorded = sorted(path.stem for path in DATA.glob("*.json"))
-    assert compared == recorded and len(recorded) == 15
+    assert compared == recorded and len(recorded) == 16
     left = DOCUMENT.partition("## Not compared\n")[2]
     assert re.findall(r"^\| `(\w+)`", left, re.M) == ["ext_proc", "overload"]
     assert outcome(503, "URX,UC", 2, cut=True) == "503 UC,URX x2 cut"

@@ -1,10 +1,10 @@
 """Holds requests to their limits: what is reserved when one starts, and settled when it ends.
 
-The limits of a request are its route's and its tenant's. The buckets of this machine are drawn on
-at once, all or none. Where a limit is shared by all routers the exchange then waits in state
-LIMITING for the answer of the shared store, which is asked for all of its buckets in one step; if
-no answer comes in time, ``on_failure`` says what holds instead. A refusal gives back what the
-machine's buckets gave.
+The limits of a request are its route's, its cluster's and its tenant's. The buckets of this
+machine are drawn on at once, all or none. Where a limit is shared by all routers the exchange then
+waits in state LIMITING for the answer of the shared store, which is asked for all of its buckets
+in one step; if no answer comes in time, ``on_failure`` says what holds instead. A refusal gives
+back what the machine's buckets gave.
 """
 
 from typing import TYPE_CHECKING
@@ -74,6 +74,7 @@ class Limiter:
         self.active = False
         self.dry = False
         self._tenants: dict[str, tuple[RateLimit, ...]] = {}
+        self._joined: dict[tuple[str, str], tuple[str, tuple[RateLimit, ...]]] = {}
         self._rules = SharedStore()
         self._plans = Plans()
         self._streams: dict[int, Exchange] = {}
@@ -83,16 +84,34 @@ class Limiter:
         """Follow a reload. Reservations under way keep the limits they were made under."""
         self._tenants = dict(snapshot.tenant_limits)
         self._rules = snapshot.shared_store
+        self._joined.clear()
         self._plans.clear()
         self.estimator.settings = snapshot.estimates
-        self.active = bool(self._tenants) or any(r.limits for r in snapshot.routes.routes)
+        self.active = (
+            bool(self._tenants)
+            or any(route.limits for route in snapshot.routes.routes)
+            or any(cluster.limits for cluster in snapshot.clusters.values())
+        )
 
     def limits(self, exchange: "Exchange") -> tuple[RateLimit, ...]:
         """The limits that may concern a request, its route's first."""
-        assert exchange.route is not None
-        limits, tenant = exchange.route.limits, exchange.request.tenant
+        tenant = exchange.request.tenant
         own = self._tenants.get(tenant) if tenant is not None else None
+        limits = self._of_route(exchange)[1]
         return limits if own is None else limits + own
+
+    def _of_route(self, exchange: "Exchange") -> tuple[str, tuple[RateLimit, ...]]:
+        """The limits of a request's route and of the cluster it goes to, and a name for both."""
+        route, traffic = exchange.route, exchange.traffic
+        assert route is not None
+        if traffic is None or not traffic.cluster.limits:
+            return route.name, route.limits
+        key = (route.name, traffic.cluster.name)
+        found = self._joined.get(key)
+        if found is None:
+            # Routes and clusters may bear any name, so the two are kept apart by a control byte.
+            found = self._joined[key] = ("\0".join(key), route.limits + traffic.cluster.limits)
+        return found
 
     def amount(self, limit: RateLimit, request: LlmRequest) -> float:
         """What a limit takes for a request at its start."""
@@ -105,13 +124,13 @@ class Limiter:
 
     def start(self, exchange: "Exchange", now: float) -> Effect:
         """Take what the request needs of its limits, and let it go on, wait or end."""
-        request, route = exchange.request, exchange.route
-        assert route is not None
+        request = exchange.request
         tenant = request.tenant
         own = self._tenants.get(tenant) if tenant is not None else None
-        if own is None and not route.limits:
+        name, limits = self._of_route(exchange)
+        if own is None and not limits:
             return exchange.director.enter(exchange, now)
-        plan = self._plans.find(route.name, route.limits, own, request)
+        plan = self._plans.find(name, limits, own, request)
         here, everywhere = plan.here, plan.everywhere
         if not here and not everywhere:
             return exchange.director.enter(exchange, now)

@@ -63,7 +63,8 @@ class Group:
     """Requests of one route and tenant.
 
     Args:
-        of_route: the route's limits; a route of the same name with others is another one.
+        of_route: those of the route and of the cluster it goes to; with others of the same name
+            it is another group.
         of_tenant: the tenant's.
     """
 
@@ -101,7 +102,7 @@ class Plans:
         """The plan of a request.
 
         Args:
-            route: its route's name.
+            route: names its route, and the cluster if that has limits.
             of_tenant: None if its tenant has no limits.
         """
         which = (route, None if of_tenant is None else request.tenant)
