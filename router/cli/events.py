@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,7 +35,7 @@ def events_command(
     while True:
         headers = {"last-event-id": seen} if seen else {}
         try:
-            for name, id_, data in _parsed(admin.lines(f"/events?{query}", headers, SILENCE)):
+            for name, id_, data in parsed(admin.lines(f"/events?{query}", headers, SILENCE)):
                 reached = True
                 seen = id_ or seen
                 _show(name, data, output)
@@ -51,7 +51,7 @@ def events_command(
         time.sleep(PAUSE)
 
 
-def _parsed(lines: Iterator[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def parsed(lines: Iterator[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Name, id and data of each event; data is one line of JSON."""
     fields: dict[str, str] = {}
     for line in lines:
@@ -72,10 +72,18 @@ def _show(name: str, data: dict[str, Any], output: str) -> None:
     elif output == "json":
         click.echo(json.dumps(data))
     else:
-        at = datetime.fromtimestamp(data.pop("at")).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        kind = data.pop("kind")
-        words = [f"{key}={_word(value)}" for key, value in data.items() if value not in (None, [])]
-        click.echo(f"{at} {kind:<10} {' '.join(words)}")
+        click.echo(line_of(data))
+
+
+def line_of(event: Mapping[str, Any]) -> str:
+    """An event on one line."""
+    at = datetime.fromtimestamp(event["at"]).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    words = [
+        f"{key}={_word(value)}"
+        for key, value in event.items()
+        if key not in ("at", "kind") and value not in (None, [])
+    ]
+    return f"{at} {event['kind']:<10} {' '.join(words)}"
 
 
 def _word(value: Any) -> str:

@@ -7,6 +7,7 @@ import click
 COMMANDS = {
     "serve": "router.cli.serve",
     "demo": "router.cli.demo",
+    "init": "router.cli.init",
     "validate": "router.cli.validate",
     "diff": "router.cli.diff",
     "explain": "router.cli.explain",
@@ -14,6 +15,7 @@ COMMANDS = {
     "simulate": "router.cli.simulate",
     "schema": "router.cli.schema",
     "status": "router.cli.status",
+    "top": "router.cli.top",
     "events": "router.cli.events",
     "drain": "router.cli.endpoint",
     "ready": "router.cli.endpoint",

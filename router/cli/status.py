@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -74,7 +75,18 @@ def _queue(queue: dict[str, Any]) -> str:
     return f"{line}, refused: {refused}" + (f"; open: {', '.join(shut)}" if shut else "")
 
 
-def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
+class Cells(NamedTuple):
+    """What a table shows of an endpoint; the first two may hold markup."""
+
+    state: str
+    health: str
+    running: str
+    waiting: str
+    kv: str
+    report: str
+
+
+def cells_of(endpoint: dict[str, Any]) -> Cells:
     state = endpoint["state"]
     words = f"[{_COLOURS.get(state, 'white')}]{state}[/]"
     if (override := endpoint["override"]) and override["expires_in"] is not None:
@@ -84,29 +96,36 @@ def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
         health = f"[red]ejected[/], back in {_duration(outlier['returns_in'])}"
     elif endpoint["pushed_back_for"]:
         health = f"[yellow]full[/], for {_duration(endpoint['pushed_back_for'])}"
-    outcomes: dict[str, int] = endpoint["outcomes"]
-    succeeded = outcomes.get("success", 0)
-    failed = sum(outcomes.values()) - succeeded - outcomes.get("abandoned", 0)
     load = endpoint["load"]
-    running = waiting = usage = age = "-"
+    running = waiting = usage = report = "-"
     if load is not None:
-        age = _duration(load["age"])
+        report = _duration(load["age"])
         if load["fresh"]:
             running, waiting = str(load["running"]), str(load["waiting"])
             usage = "-" if load["kv_usage"] is None else f"{load['kv_usage']:.0%}"
+    return Cells(words, health, running, waiting, usage, report)
+
+
+def ended(outcomes: Mapping[str, int]) -> tuple[int, int]:
+    """Attempts that went well and those that did not; those that clients gave up are neither."""
+    good = outcomes.get("success", 0)
+    return good, sum(outcomes.values()) - good - outcomes.get("abandoned", 0)
+
+
+def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
+    cells = cells_of(endpoint)
     return [
         cluster,
         endpoint["address"],
-        words,
-        health,
+        cells.state,
+        cells.health,
         str(endpoint["weight"]),
         str(endpoint["in_flight"]),
-        str(succeeded),
-        str(failed),
-        running,
-        waiting,
-        usage,
-        age,
+        *map(str, ended(endpoint["outcomes"])),
+        cells.running,
+        cells.waiting,
+        cells.kv,
+        cells.report,
     ]
 
 

@@ -367,6 +367,9 @@ class TestCommands:
         assert (await self.run(router, "weight", name, "7"))[1].strip().endswith("weight 7")
         status, out, _ = await self.run(router, "status", "-o", "json")
         assert json.loads(out)["clusters"][0]["endpoints"][0]["weight"] == 7
+        status, out, _ = await self.run(router, "top", "--count", "2", "--interval", "0.1")
+        rows = [line.split()[1] for line in out.splitlines() if line.startswith("demo ")]
+        assert (status, rows.count(a.address)) == (0, 2)
         status, out, _ = await self.run(router, "reload")
         assert status == 0
         assert "no changes" in out
