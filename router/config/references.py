@@ -16,6 +16,7 @@ from router.config.route_references import duplicates, route_problems
 from router.config.schema import Config
 from router.config.tls_files import tls_problems
 from router.config.units import Address
+from router.core.balancers.predicted_ttft import PredictedTtft
 
 MAX_ENDPOINTS = 65_000
 """Rows of the shared board that one machine's workers count in."""
@@ -108,6 +109,14 @@ def _cluster(cluster: ClusterSpec, redis: RedisSpec | None, path: Path) -> Itera
         yield Problem((*path, "name"), "a cluster's name cannot hold '/'")
     yield from limit_problems(cluster.limits, path, redis)
     yield from queueing.problems(cluster.circuit_breaker, cluster.queue, path)
+    balancer = cluster.balancer
+    holds = isinstance(balancer, PredictedTtft.Spec) and balancer.hold_above > 0
+    if holds and cluster.session is not None:
+        yield Problem(
+            (*path, "balancer", "hold_above"),
+            "a session goes to its endpoint, however busy that is: it cannot be held; use one or "
+            "the other",
+        )
     active = cluster.health.active
     if active is not None and active.expected != tuple(sorted(active.expected)):
         yield Problem(

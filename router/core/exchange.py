@@ -35,7 +35,7 @@ from router.core.transitions import ROWS
 
 if TYPE_CHECKING:
     from router.core.actions import Actions
-    from router.core.admission.fair_queue import Ticket
+    from router.core.admission.band import Ticket
     from router.core.admission.places import Places
     from router.core.director import Director
     from router.core.fallback import Detour

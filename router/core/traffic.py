@@ -1,15 +1,19 @@
 """One cluster, or a subset of it, as the director serves it."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from router.core.admission.places import Places
-from router.core.balancers.base import Accounting, Accounts, Balancer, Keyed
+from router.core.balancers.base import Accounting, Accounts, Balancer, Keyed, LateBinding
 from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.fleet import Fleet
 from router.core.hostset import Group, GroupKey, HostSet
 from router.core.model import LlmRequest
 from router.core.session.sticky import Sticky
+
+if TYPE_CHECKING:
+    from router.core.exchange import Exchange
 
 Subset = tuple[tuple[str, str], ...]
 KeyReader = Callable[[LlmRequest], int | None]
@@ -19,7 +23,8 @@ class ClusterTraffic:
     """What one process keeps for one cluster, or for a subset of it, between requests.
 
     ``balancer`` serves all endpoints together; where they fall into groups, each has its own.
-    ``accounts`` follow attempts for it; None where it does not learn from them.
+    ``accounts`` follow attempts for it; None where it does not learn from them. ``late`` is the
+    balancer where it holds requests back, else None.
     ``sticky`` are its sessions, None without.
     ``high``: the places of requests of high priority, None where they have none of their own.
     ``limit``: attempts in flight from which one endpoint takes no more; 0: no such limit.
@@ -34,6 +39,7 @@ class ClusterTraffic:
         "cluster",
         "high",
         "hosts",
+        "late",
         "limit",
         "places",
         "sticky",
@@ -59,6 +65,7 @@ class ClusterTraffic:
         self.balancer = cluster.balancer.build(rng, self._memory)
         self._key_of = _key_reader(self.balancer)
         self.accounts = _accounts(self.balancer)
+        self.late = _late(self.balancer)
         self._by_group: dict[GroupKey, Balancer] = {}
         self.sticky = _sticky(cluster, subset, fleet, places)
 
@@ -89,6 +96,18 @@ class ClusterTraffic:
                 return True
         return False
 
+    def slack(self, now: float) -> bool:
+        """Whether any of those that are held back could be sent now."""
+        hosts = self.hosts.usable()
+        return self.late is None or not hosts or self.late.slack(hosts, now)
+
+    def held_up(self, exchange: "Exchange", now: float) -> float | None:
+        """Seconds of the request's own work, if it should not be sent yet; None: it may be."""
+        hosts = self.hosts.usable()
+        if self.late is None or not hosts:
+            return None
+        return self.late.held_up(exchange.request, hosts, exchange.director.rng, now)
+
     def refusing(self) -> int:
         """The limit on requests that every endpoint is at; 0: not every one is."""
         limits = self.cluster.breaker.per_endpoint
@@ -103,6 +122,7 @@ class ClusterTraffic:
             self.balancer = cluster.balancer.build(rng, self._memory)
             self._key_of = _key_reader(self.balancer)
             self.accounts = _accounts(self.balancer)
+            self.late = _late(self.balancer)
             self._by_group.clear()
         if cluster.session != self.cluster.session:
             self.sticky = _sticky(cluster, self.subset, fleet, self.places)
@@ -122,6 +142,10 @@ def _key_reader(balancer: Balancer) -> KeyReader | None:
 
 def _accounts(balancer: Balancer) -> Accounts | None:
     return balancer.accounts if isinstance(balancer, Accounting) else None
+
+
+def _late(balancer: Balancer) -> LateBinding | None:
+    return balancer if isinstance(balancer, LateBinding) and balancer.hold_above > 0 else None
 
 
 def _sticky(cluster: Cluster, subset: Subset, fleet: Fleet, places: Places) -> Sticky | None:

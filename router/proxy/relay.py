@@ -10,6 +10,7 @@ from typing import Final
 
 from router.core import errors, events
 from router.core.events import Stage
+from router.core.exchange import Exchange
 from router.core.trace import NO_TRACE
 from router.proxy import fault, peek, rewrite, shadow, waiting
 from router.proxy.carried import Carried
@@ -265,8 +266,7 @@ class Relay(Carried):
         if exchange.injection and fault.begin(self, self._server, head, data, now):
             return
         if data:
-            self.first_body_at = now
-            exchange.first_byte(now)
+            self._first_byte(exchange, now)
             self.chunks = 1
             self._keep_tail(data)
             data = reply.head + (data if reply.verbatim else reply.reframe(data))
@@ -282,8 +282,7 @@ class Relay(Carried):
         downstream, reply = self.downstream, self.reply
         assert reply is not None
         if self.first_body_at is None and self.exchange is not None:
-            self.first_body_at = now
-            self.exchange.first_byte(now)
+            self._first_byte(self.exchange, now)
         self.chunks += 1
         if reply.tells_usage:
             self._keep_tail(data)
@@ -296,6 +295,12 @@ class Relay(Carried):
         downstream.transport.write(data)
         deadline = now + self.idle
         downstream.deadline = deadline if deadline < self.total_deadline else self.total_deadline
+
+    def _first_byte(self, exchange: Exchange, now: float) -> None:
+        self.first_body_at = now
+        exchange.first_byte(now)
+        if self._server.director.lines:
+            self._server.grant()  # an endpoint has one prompt less in line
 
     def _keep_tail(self, data: bytes) -> None:
         self.downstream.tail.append(data if len(data) <= TAIL else data[-TAIL:])

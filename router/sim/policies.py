@@ -50,6 +50,11 @@ def _plain(value: str) -> Any:
         return value
 
 
+def _quantity(kind: type, value: Any) -> Any:
+    """Durations and the like, in the configuration's words."""
+    return kind.parse(value if isinstance(value, str) else f"{value}s")  # type: ignore[attr-defined]
+
+
 def _spec(text: str, fields: Mapping[str, Any]) -> Any:
     known = {
         field.name
@@ -62,6 +67,6 @@ def _spec(text: str, fields: Mapping[str, Any]) -> Any:
             f"{text!r}: no field {unknown[0]!r}; there are {', '.join(sorted(known)) or 'none'}"
         )
     try:
-        return msgspec.convert(fields, AnyBalancer)
+        return msgspec.convert(fields, AnyBalancer, dec_hook=_quantity)
     except msgspec.ValidationError as error:
         raise PolicyError(f"{text!r}: {error}") from None

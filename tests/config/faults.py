@@ -69,6 +69,7 @@ FAULTS = [
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    balancer: {}", "w.yaml:5:15: missing field 'type': one of " + BALANCERS),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    balancer: {type: least_requests}", "w.yaml:5:22: expected one of " + BALANCERS + ", got 'least_requests' (did you mean 'least_request'?)"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    balancer: {type: scored}", "w.yaml:5:22: 'scored' is not supported by this version"),
+    ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    balancer: {type: predicted_ttft, hold_above: 150ms}\n    session: {type: user}", "w.yaml:5:50: a session goes to its endpoint, however busy that is: it cannot be held; use one or the other"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    balancer: {type: least_request, choice_count: 1}", "w.yaml:5:51: expected a whole number >= 2, got 1"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    balancer: {type: round_robin, choices: 1}", "w.yaml:5:35: unknown field 'choices'"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    health: {active: {interval: 0}}", "w.yaml:5:33: must be at least 1ms, got '0'"),

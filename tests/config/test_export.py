@@ -113,6 +113,7 @@ BEYOND += (
     "give a rate",
     "kept in Redis",
     "rate and",
+    "cannot be held",
 )
 
 

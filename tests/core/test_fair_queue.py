@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
+from router.core.admission.band import IDLE_FLOWS, Ticket
 from router.core.admission.drain_rate import DrainRate
-from router.core.admission.fair_queue import AGED_TURN, IDLE_FLOWS, FairQueue, Ticket
+from router.core.admission.fair_queue import AGED_TURN, FairQueue
 
 NOBODY: Any = None
 
 
 class Lane:
+    late = None
+
     def __init__(self, room: bool = True) -> None:
         self.room = room
 

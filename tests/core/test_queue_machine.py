@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from router.core.admission.band import Ticket
 from router.core.admission.breaker import CircuitBreaker, EndpointLimits, QueuePolicy, Thresholds
-from router.core.admission.fair_queue import AGED_TURN, FairQueue, Ticket
+from router.core.admission.fair_queue import AGED_TURN, FairQueue
 from router.core.balancers.least_request import LeastRequest
 from router.core.events import (
     CANCEL,

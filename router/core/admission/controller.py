@@ -15,6 +15,7 @@ from router.core.events import Effect
 
 if TYPE_CHECKING:
     from router.core.exchange import Exchange
+    from router.core.traffic import ClusterTraffic
 
 OVERLOADED = b"x-envoy-overloaded: true"
 """Tells an Envoy in front not to try again at once."""
@@ -28,8 +29,14 @@ def admit(exchange: "Exchange", now: float) -> Effect:
     limits, active = places.limits, places.active
     if active >= limits.max_requests:
         return refuse(exchange, "max_requests", f"max_requests of {limits.max_requests}", now)
+    own = None
     if active < limits.max_connections:
-        if not traffic.limit:
+        if traffic.late is not None:
+            own = traffic.held_up(exchange, now)
+            # Who waits there could not be sent a moment ago, or would have been.
+            if own is None and (not traffic.limit or traffic.has_room()):
+                return exchange.connect(now)
+        elif not traffic.limit:
             if not places.queue.waiting:
                 return exchange.connect(now)
         elif traffic.has_room() and (
@@ -39,15 +46,17 @@ def admit(exchange: "Exchange", now: float) -> Effect:
             return exchange.connect(now)
     if traffic.limit and (bound := traffic.refusing()):
         return refuse(exchange, "endpoints", f"max_requests of {bound} at every endpoint", now)
-    return _wait(exchange, now)
+    return _wait(exchange, now, own)
 
 
-def _wait(exchange: "Exchange", now: float) -> Effect:
+def _wait(exchange: "Exchange", now: float, own: float | None) -> Effect:
     traffic, places, route = exchange.traffic, exchange.places, exchange.route
     assert traffic is not None and places is not None and route is not None
     request, policy, queue = exchange.request, traffic.cluster.queue, places.queue
     key, level = tenant(policy, request), request.priority
-    weight, lane = policy.weights.get(key, 1.0), traffic if traffic.limit else None
+    weight, lane = policy.weights.get(key, 1.0), _lane(traffic)
+    if own is None and traffic.late is not None:
+        own = traffic.held_up(exchange, now) or 0.0
     wait = predicted_wait(exchange, now)
     if policy.shed_above is not None and wait is not None:
         bound = min(policy.shed_above, route.timeouts.queue or inf)
@@ -70,10 +79,16 @@ def _wait(exchange: "Exchange", now: float) -> Effect:
         cost=cost(policy, request),
         weight=weight,
         lane=lane,
+        own=own or 0.0,
     )
     places.counted()
     exchange.director.lines[places] = None
     return exchange.enqueue()
+
+
+def _lane(traffic: "ClusterTraffic") -> "ClusterTraffic | None":
+    """What those who wait are told apart by besides their tenants."""
+    return traffic if traffic.limit or traffic.late is not None else None
 
 
 def position(exchange: "Exchange", *, anew: bool = False) -> int:
@@ -88,7 +103,7 @@ def position(exchange: "Exchange", *, anew: bool = False) -> int:
         return places.queue.position(exchange.ticket)
     policy = traffic.cluster.queue
     key = tenant(policy, exchange.request)
-    lane = traffic if traffic.limit else None
+    lane = _lane(traffic)
     weight = policy.weights.get(key, 1.0)
     return places.queue.prospect(key, exchange.request.priority, weight, lane)
 

@@ -60,6 +60,27 @@ class Accounting(Protocol):
         ...
 
 
+@runtime_checkable
+class LateBinding(Protocol):
+    """A balancer that would rather have requests wait in the router than at a busy endpoint.
+
+    Attributes:
+        hold_above: seconds of work in line at an endpoint from which it does; 0: never.
+    """
+
+    hold_above: float
+
+    def slack(self, hosts: Sequence[HostState], now: float) -> bool:
+        """Whether any request could be sent at all. Cheap."""
+        ...
+
+    def held_up(
+        self, request: LlmRequest, hosts: Sequence[HostState], rng: Rng, now: float
+    ) -> float | None:
+        """Seconds that the request's own work would take, if it should wait; None: send it."""
+        ...
+
+
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """What a balancer says of a request before it picks.
 

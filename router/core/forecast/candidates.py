@@ -26,11 +26,13 @@ class Candidates:
         version: the forecast's; at another one these are not the outlooks of today.
     """
 
-    __slots__ = ("_forecast", "hosts", "mask", "outlooks", "version")
+    __slots__ = ("_forecast", "_last", "hosts", "mask", "outlooks", "version")
 
     def __init__(self, forecast: Forecast, hosts: Sequence[HostState]) -> None:
         heaviest = max((host.weight for host in hosts), default=1)
         self._forecast = forecast
+        # What was found for a request that is about to be sent: the pick asks the same once more.
+        self._last: tuple[LlmRequest | None, float, int, dict[int, float]] = (None, 0.0, 0, {})
         self.hosts = hosts
         self.outlooks = [forecast.of(host.endpoint.id) for host in hosts]
         self.version = forecast.version
@@ -43,6 +45,40 @@ class Candidates:
         self, request: LlmRequest, rng: Rng, tried: tuple[EndpointId, ...], now: float
     ) -> tuple[HostState, str]:
         """The endpoint with the least score, ties broken by weight; and why, in a few words."""
+        asked, at, best, held = self._last
+        if asked is not request or at != now or tried:
+            best, held = self._best(request, rng, tried, now)
+        return self.hosts[best], self._reason(held, held.get(self.outlooks[best].page.index, 0.0))
+
+    def slack(self, hold_above: float, now: float) -> bool:
+        """Whether an endpoint has no more than ``hold_above`` seconds of prompts in line."""
+        if self._forecast.pace.silent:
+            self._forecast.assume(now)
+        for outlook in self.outlooks:
+            empty_at, wait, *_ = outlook.folded
+            if wait <= hold_above and empty_at - now <= hold_above:
+                return True
+        return False
+
+    def held_up(self, request: LlmRequest, rng: Rng, hold_above: float, now: float) -> float | None:
+        """Seconds that its prompt would take to compute at the endpoint that is best now.
+
+        None: that has no more than ``hold_above`` seconds in line.
+        """
+        best, held = self._best(request, rng, (), now)
+        self._last = request, now, best, held
+        outlook = self.outlooks[best]
+        if outlook.wait(now) <= hold_above:
+            return None
+        forecast = self._forecast
+        blocks = held.get(outlook.page.index, 0.0)
+        cached = blocks * BLOCK / request.prompt_bytes if blocks else 0.0
+        return outlook.pace * forecast.cost(forecast.tokens(request), cached, outlook.step)
+
+    def _best(
+        self, request: LlmRequest, rng: Rng, tried: tuple[EndpointId, ...], now: float
+    ) -> tuple[int, dict[int, float]]:
+        """Its position, and the blocks that endpoints are expected to hold."""
         forecast = self._forecast
         tokens = forecast.tokens(request)
         computing = cost.prefill(tokens, tokens, forecast.quadratic)
@@ -75,7 +111,7 @@ class Candidates:
                 ties += host.weight
                 if rng.random() * ties < host.weight:
                     best = position
-        return hosts[best], self._reason(held, held.get(self.outlooks[best].page.index, 0.0))
+        return best, held
 
     def _reason(self, held: dict[int, float], blocks: float) -> str:
         if not held:
