@@ -8,6 +8,7 @@ everything now; SIGHUP reloads; SIGUSR1 reopens the access log.
 
 import asyncio
 import os
+import secrets
 import signal
 import ssl
 import sys
@@ -34,8 +35,9 @@ from router.control.store import ConfigStore
 from router.control.supervisor import StartFailed
 from router.proxy.describe import describe
 from router.telemetry.access_text import line_writer
-from router.telemetry.accesslog import AccessWriter
+from router.telemetry.accesslog import AccessWriter, Line, json_line
 from router.telemetry.logs import logger
+from router.telemetry.prompt_names import salted
 
 INTERRUPT_GRACE = 5.0
 """Seconds that streams have to end after Ctrl-C."""
@@ -172,7 +174,11 @@ def worker_count(config: Config) -> int:
 
 def _access_writer(settings: AccessLog, stack: AsyncExitStack) -> AccessWriter | None:
     pieces = settings.format.pieces()
-    line = line_writer(pieces) if pieces else None
+    line: Line = line_writer(pieces) if pieces else json_line
+    if settings.prefix == "salted":
+        given = settings.salt
+        secret = secrets.token_bytes(32) if given is None else given.reveal().encode("ascii")
+        line = salted(line, secret)
     match settings.path:
         case "off":
             return None

@@ -4,7 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from router.config.log_format import ENVOY, Piece, parse
 from router.config.section import Section, Status, Text, doc
-from router.config.units import Duration, Percent
+from router.config.units import Duration, Percent, Secret
+
+SHORTEST_SALT = 16
 
 
 class LogFormat(Section, frozen=True, kw_only=True):
@@ -52,6 +54,26 @@ class AccessLog(Section, frozen=True, kw_only=True):
         Percent(100)
     )
     always: AlwaysLogged = AlwaysLogged()
+    prefix: Annotated[
+        Literal["off", "salted"],
+        doc(
+            "salted: lines name the beginnings of prompts, so that the traffic can be replayed; "
+            "nobody without the salt can tell of what text a name is."
+        ),
+    ] = "off"
+    salt: Annotated[
+        Secret | None,
+        doc(
+            "16 characters or more, file:/path or ${ENV}: the same prompts have the same names in "
+            "all logs with this salt. Without it each start of the router has a random one."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.salt is not None and self.prefix != "salted":
+            raise ValueError("a salt has no meaning without `prefix: salted`")
+        if self.salt is not None and len(self.salt.reveal()) < SHORTEST_SALT:
+            raise ValueError(f"a salt has at least {SHORTEST_SALT} characters")
 
 
 class TraceContext(Section, frozen=True, kw_only=True):

@@ -51,7 +51,7 @@ RECORD_FIELDS = (
     *("request_id", "method", "path", "client", "route", "cluster", "endpoint", "model", "stream"),
     *("status", "flag", "reason", "attempts", "duration", "queued", "first_byte", "ttft"),
     *("bytes_in", "bytes_out", "chunks", "prompt_tokens", "completion_tokens", "cached_tokens"),
-    *("tenant", "trace_id"),
+    *("tenant", "trace_id", "prompt_bytes", "prefix"),
 )
 
 _OPERATOR = re.compile(r"%(?:%|([A-Z_0-9]+)(?:\(([^()]*)\))?(?::(\d{1,5}))?%)")

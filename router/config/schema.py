@@ -252,7 +252,7 @@ def _from_wire(kind: type, value: Any) -> Any:
 
 
 def encode(config: Config) -> bytes:
-    """For workers, as MessagePack; admin tokens and tenants' keys stay behind.
+    """For workers, as MessagePack; admin tokens, tenants' keys and the log's salt stay behind.
 
     The credentials that engines want go along: workers send them.
     """
@@ -260,7 +260,8 @@ def encode(config: Config) -> bytes:
     if admin is not None:
         admin = msgspec.structs.replace(admin, token=None, tokens=())
     tenants = tuple(hashed(tenant) for tenant in config.tenants)
-    config = msgspec.structs.replace(config, admin=admin, tenants=tenants)
+    log = msgspec.structs.replace(config.access_log, salt=None)
+    config = msgspec.structs.replace(config, admin=admin, tenants=tenants, access_log=log)
     return msgspec.msgpack.encode(config, enc_hook=_to_wire)
 
 

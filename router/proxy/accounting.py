@@ -72,6 +72,8 @@ def record_of(
         None if fields is None else fields.of(request, None if reply is None else reply.response),
         None if exchange.detour is None else str(exchange.detour),
         0 if exchange.race is None else exchange.race.hedges,
+        request.prompt_bytes if server.logs_prefixes else None,
+        request.checkpoints if server.logs_prefixes else None,
     )
 
 

@@ -61,6 +61,7 @@ class ProxyServer:
         contexts: for connections to engines that speak TLS, by cluster.
         tracing: what becomes of trace contexts; None: they are passed on.
         log_fields: keeps the headers that the access log asks for; None: it asks for none.
+        logs_prefixes: the access log names the beginnings of prompts.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class ProxyServer:
         self.explainer: Explainer | None = None
         self.tracing: Tracing | None = None
         self.log_fields: LogFields | None = None
+        self.logs_prefixes = False
         self.connections: set[Downstream] = set()
         self.handshakes: set[asyncio.Task[None]] = set()
         self.contexts: Mapping[str, EngineTls] = {}
@@ -104,7 +106,8 @@ class ProxyServer:
     def prompt_names(self) -> Mapping[str | None, str] | None:
         """The aliases of models, with which prompts are named; None where nobody reads them."""
         director = self.director
-        return director.snapshot.routes.aliases if director.reads_prompt else None
+        read = director.reads_prompt or self.logs_prefixes
+        return director.snapshot.routes.aliases if read else None
 
     @property
     def in_flight(self) -> int:

@@ -218,6 +218,7 @@ class Worker:
             self._security.follow(snapshot, self._server)
             self._channel.send(Ack(generation=message.generation, revision=message.revision))
         self._server.log_fields = fields_for(config.access_log)
+        self._server.logs_prefixes = config.access_log.prefix != "off"
         if self._tracing != config.trace:  # the same policy goes on with its salt
             self._tracing = config.trace
             self._server.tracing = None if config.trace.usual else Tracing(config.trace)

@@ -76,6 +76,7 @@ _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _DIGITS = 6  # microseconds
+_OPTIONAL = ("fields", "prompt_bytes", "prefix")
 
 
 Line = Callable[[dict[str, Any]], bytes]
@@ -94,8 +95,9 @@ def readable(records: bytes, line: Line | None = None) -> bytes:
 
 def json_line(record: dict[str, Any]) -> bytes:
     """Arrival as UTC ``time``, durations to the microsecond."""
-    if record.get("fields") is None:
-        record.pop("fields", None)
+    for name in _OPTIONAL:
+        if record.get(name) is None:
+            record.pop(name, None)
     started = datetime.fromtimestamp(record.pop("started_at"), UTC)
     time = started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     for name, value in record.items():

@@ -49,6 +49,10 @@ class ExchangeRecord(msgspec.Struct, gc=False):
     fallback: str | None = None
     """The clusters that the request went through, with why it left them; None for most."""
     hedges: int = 0
+    prompt_bytes: int | None = None
+    prefix: tuple[int, ...] | None = None
+    """The prompt's checkpoints (``router.core.prefix.blocks``), None unless they are to be logged.
+    They leave the process for control alone, which makes other names of them."""
     shadow: bool = False
     """A copy that a mirror was sent; ``reason`` says what became of it."""
 

@@ -31,6 +31,8 @@ FAULTS = [
     ("version: 1", "version: 1\naccess_log: {format: clf}", "w.yaml:2:22: expected one of json, envoy, text, got 'clf'"),
     ("version: 1", "version: 1\naccess_log: {format: {text: \"%REQ(Cookie)%\"}}", "w.yaml:2:22: %REQ(cookie)%: its value is a secret and is never logged"),
     ("version: 1", "version: 1\naccess_log: {format: text}", "w.yaml:2:22: write json, envoy, or {text: '%START_TIME% ...'}"),
+    ("version: 1", "version: 1\naccess_log: {salt: '${ADMIN_TOKEN}'}", "w.yaml:2:13: a salt has no meaning without `prefix: salted`"),
+    ("version: 1", "version: 1\naccess_log: {prefix: salted, salt: '${ADMIN_TOKEN}'}", "w.yaml:2:13: a salt has at least 16 characters"),
     ("version: 1", "version: 1\nadmin: {token: hunter2}", "w.yaml:2:16: a secret does not stand in the file itself; write file:/run/secrets/token or ${TOKEN}"),
     ("version: 1", "version: 1\nadmin: 9901", "w.yaml:2:8: expected a mapping of fields, got 9901"),
     ("name: chat", "name: 7", "w.yaml:3:11: expected a text, got 7; put it in quotes"),

@@ -76,6 +76,7 @@ BEYOND += (
     "must be above",
     "must not be below",
     "no meaning",
+    "a salt has",
     "never logged",
     "write json, envoy",
     "nothing looks at it",

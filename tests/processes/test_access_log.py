@@ -88,3 +88,26 @@ async def test_a_format_that_cannot_be_told_is_refused(tmp_path):
     async with launched("-c", str(config)) as router:
         assert await router.ended() == 1
         assert any("unknown operator %CONNECTION_ID%" in line for line in router.log)
+
+
+async def test_prompts_can_be_recognised_and_not_read(tmp_path, monkeypatch):
+    """Names of a prompt's beginnings, the same ones after a restart with the same salt."""
+    extra = "access_log: {prefix: salted, salt: '${SALT}'}\n"
+    lines = []
+    async with emulator("a") as a:
+        for salt in ("sixteen letters!", "sixteen letters!", "sixteen letters?"):
+            monkeypatch.setenv("SALT", salt)
+            async with serving(tmp_path, configuration(a.address, extra=extra)) as router:
+                await ask(router, PROMPT * 100)
+                await ask(router, PROMPT * 50 + "other" * 200)
+                await until(lambda: len(router.lines) == 2)
+                assert salt not in str(await router.get("/config_dump"))
+                lines.append([json.loads(line) for line in router.lines])
+    assert PROMPT not in str(lines) and "sixteen" not in str(lines)
+    (one, two), again, other = lines
+    assert one["prompt_bytes"] == len(PROMPT) * 100 + len('{"role": "user", "content": ""}')
+    assert len(one["prefix"]) > len(two["prefix"]) > 21
+    assert one["prefix"][:20] == two["prefix"][:20]
+    assert one["prefix"][:42] != two["prefix"][:42]
+    assert [line["prefix"] for line in again] == [one["prefix"], two["prefix"]]
+    assert other[0]["prefix"] != one["prefix"]
