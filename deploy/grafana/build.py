@@ -14,6 +14,7 @@ from typing import Any
 
 from deploy.grafana.overview import OVERVIEW
 from deploy.grafana.panel import PICK, Panel, rate
+from deploy.grafana.prediction import PREDICTION
 
 DASHBOARDS = Path(__file__).parent / "dashboards"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -246,6 +247,7 @@ ROUTER = (
 BOARDS = {
     "overview": ("Warmpath / Overview", OVERVIEW),
     "endpoints": ("Warmpath / Endpoints", ENDPOINTS),
+    "prediction": ("Warmpath / Prediction", PREDICTION),
     "router": ("Warmpath / Router internals", ROUTER),
 }
 

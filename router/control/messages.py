@@ -75,6 +75,12 @@ class KeySets(Message, frozen=True, kw_only=True):
     sets: dict[str, bytes]
 
 
+class WorkerGone(Message, frozen=True, kw_only=True):
+    """Another worker has ended: what it told of its requests holds no longer."""
+
+    origin: int
+
+
 class Announce(Message, frozen=True, kw_only=True):
     """Shutting down soon: answer ``Connection: close``, still accept. ``on`` False: no more."""
 
@@ -167,6 +173,7 @@ ToWorker = (
     | HostStates
     | Models
     | KeySets
+    | WorkerGone
     | Announce
     | Drain
     | AbortAll

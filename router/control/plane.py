@@ -21,14 +21,15 @@ from router.control.breaker_watch import BreakerWatch
 from router.control.discovery.discoverer import Discoverer
 from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
-from router.control.gauges import add_breakers, add_discovery, add_endpoint_gauges, add_router
 from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
 from router.control.material import MaterialWatch, read_material, token_digests
+from router.control.mesh import Mesh
 from router.control.messages import CancelAt, Material, SnapshotUpdate
 from router.control.models import ModelCatalog
 from router.control.outliers import OutlierWatch
-from router.control.priorities import PriorityWatch, add_priorities
+from router.control.own_counts import add_own
+from router.control.priorities import PriorityWatch
 from router.control.probes import Prober
 from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
@@ -91,11 +92,13 @@ class ControlPlane:
         self._access = access
         self._board_fd = create_file(DEFAULT_ROWS, workers, DEFAULT_WORDS)
         self.board = Board(self._board_fd, DEFAULT_ROWS, workers, DEFAULT_WORDS)
+        self.mesh = Mesh(workers)
         self.slots = SlotTable(DEFAULT_ROWS, lambda row: self.board.total(row) == 0)
         self.supervisor = Supervisor(
             workers,
             self.board,
             self._board_fd,
+            self.mesh,
             self.addresses,
             access_lines=self._access_lines,
             host_states=self.roster.updates,
@@ -127,7 +130,7 @@ class ControlPlane:
         self.metrics = MetricsPage(self.totals)
         self._served: Config | None = None
         self._revision = 0
-        self._reloads = {"accepted": 0, "refused": 0}
+        self.reloads = {"accepted": 0, "refused": 0}
         self._reloading = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._log = logger("control")
@@ -170,12 +173,12 @@ class ControlPlane:
                 material = await asyncio.to_thread(read_material, proposal.config)
                 update = self._update(resolved, snapshot, 0, material)
             except BaseException as error:
-                self._reloads["refused"] += 1
+                self.reloads["refused"] += 1
                 self.journal.add("reload", accepted=False, error=str(error))
                 self.discoverer.reconcile(self.store.config)
                 raise
             self.store.accept(proposal)
-            self._reloads["accepted"] += 1
+            self.reloads["accepted"] += 1
             self.discoverer.reconcile(proposal.config)
             self._bring(resolved, snapshot, update)
             try:
@@ -392,23 +395,13 @@ class ControlPlane:
     def totals(self) -> Totals:
         """The metrics of this moment: the workers' sums and control's own."""
         totals = self.supervisor.totals()
-        now = asyncio.get_running_loop().time()
-        add_endpoint_gauges(totals, self.roster.standings.values(), self.in_flight, now)
-        self.outliers.add_to(totals)
-        add_priorities(totals, self.store.snapshot, self.roster.standings, now)
-        add_breakers(totals, self.store.snapshot, self.in_flight)
-        add_discovery(totals, self.discoverer.memberships(self.store.config), now)
-        self.issuers.add_to(totals, now)
-        add_router(
-            totals,
-            generation=self.store.generation,
-            serving=self.supervisor.serving,
-            draining=self.failing,
-            reloads=self._reloads,
-            restarts=self.supervisor.restarts,
-            lines_dropped=self._access.dropped if self._access else 0,
-        )
+        add_own(totals, self, asyncio.get_running_loop().time())
         return totals
+
+    @property
+    def lines_dropped(self) -> int:
+        """Lines of the access log for which there was no room here."""
+        return self._access.dropped if self._access is not None else 0
 
     async def requests(self) -> list[dict[str, Any]]:
         """Exchanges under way, each with an ``id`` that :meth:`cancel` takes."""
@@ -437,6 +430,7 @@ class ControlPlane:
             await part.close()
         await self.client.__aexit__()
         self.board.close()
+        self.mesh.close()
         os.close(self._board_fd)
 
     def _access_lines(self, lines: bytes) -> None:

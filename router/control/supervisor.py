@@ -14,6 +14,7 @@ from typing import Any
 
 from router.control.board import Board
 from router.control.journal import Tell, nobody
+from router.control.mesh import Mesh
 from router.control.messages import (
     AbortAll,
     Announce,
@@ -28,6 +29,7 @@ from router.control.messages import (
     RequestsQuery,
     RequestsReply,
     SnapshotUpdate,
+    WorkerGone,
 )
 from router.control.sockets import ReservedAddress
 from router.control.worker_process import WorkerProcess
@@ -57,6 +59,7 @@ class Supervisor:
     Args:
         count: how many, at least 1.
         board, board_fd: the shared board and its file.
+        mesh: on which workers tell each other of prompts.
         addresses: what the workers listen on.
         access_lines: takes access log lines of all workers.
         host_states: everything known of the endpoints, for a worker that starts.
@@ -72,6 +75,7 @@ class Supervisor:
         count: int,
         board: Board,
         board_fd: int,
+        mesh: Mesh,
         addresses: Sequence[ReservedAddress],
         *,
         access_lines: Callable[[bytes], None],
@@ -88,6 +92,7 @@ class Supervisor:
         self.departed = Totals()
         self._board = board
         self._board_fd = board_fd
+        self._mesh = mesh
         self._addresses = addresses
         self._access_lines = access_lines
         self._host_states = host_states
@@ -188,8 +193,9 @@ class Supervisor:
         sockets: list[socket.socket] = []
         try:
             sockets += [address.open() for address in self._addresses]
+            seat = self._mesh.seat(worker.column)
             await worker.spawn(
-                self._module, self._board, self._board_fd, sockets, self._report_interval
+                self._module, self._board, self._board_fd, sockets, seat, self._report_interval
             )
         finally:
             for sock in sockets:
@@ -212,6 +218,7 @@ class Supervisor:
         """Keep what the worker counted, and free what it held."""
         del self.workers[worker.column]
         self._board.clear_column(worker.column)
+        self.broadcast(WorkerGone(origin=self._mesh.origins[worker.column]))
         self.departed.add(worker.totals, gauges=False)
         if not self._stop.is_set():
             self._tell("worker", worker=worker.column, pid=worker.pid, state="died", status=status)

@@ -12,6 +12,7 @@ import msgspec
 
 from router.control.board import Board
 from router.control.channel import Channel
+from router.control.mesh import Seat
 from router.control.messages import (
     AccessLines,
     Ack,
@@ -31,8 +32,8 @@ QUERY_TIMEOUT = 2.0
 class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker process is told on its command line.
 
-    ``board``, ``channel`` and ``listen`` are inherited file descriptors; ``report_interval`` is
-    in seconds.
+    ``board``, ``channel``, ``listen`` and what ``seat`` has are inherited file descriptors;
+    ``report_interval`` is in seconds.
     """
 
     column: int
@@ -42,6 +43,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     board: int
     channel: int
     listen: tuple[int, ...]
+    seat: Seat
     report_interval: float = 0.5
 
 
@@ -86,6 +88,7 @@ class WorkerProcess:
         board: Board,
         board_fd: int,
         listeners: Sequence[socket.socket],
+        seat: Seat,
         report_interval: float,
     ) -> None:
         """Start ``python -m module`` with its descriptors.
@@ -103,6 +106,7 @@ class WorkerProcess:
             board=board_fd,
             channel=theirs.fileno(),
             listen=tuple(sock.fileno() for sock in listeners),
+            seat=seat,
             report_interval=report_interval,
         )
         try:
@@ -113,7 +117,7 @@ class WorkerProcess:
                 module,
                 msgspec.json.encode(options).decode(),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(board_fd, theirs.fileno(), *options.listen),
+                pass_fds=(board_fd, theirs.fileno(), *options.listen, *seat.descriptors),
                 start_new_session=True,
                 env=worker_environment(),
             )

@@ -43,6 +43,7 @@ from router.control.messages import (
     SnapshotUpdate,
     StatsReport,
     Suspected,
+    WorkerGone,
     decode_to_worker,
 )
 from router.control.worker_process import WorkerOptions
@@ -54,6 +55,7 @@ from router.core.load import LoadReport
 from router.core.model import AdminState, EndpointId
 from router.proxy import overview
 from router.proxy.explainer import Explainer
+from router.proxy.gossip_link import GossipLink
 from router.proxy.limit_counts import add_limits
 from router.proxy.log_fields import fields_for
 from router.proxy.security import Security
@@ -64,6 +66,7 @@ from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
 from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
+from router.telemetry.forecasts import add_forecasts, add_gossip
 from router.telemetry.log_filter import filtered
 from router.telemetry.mirrors import add_mirrors
 from router.telemetry.prefixes import add_prefixes
@@ -110,6 +113,7 @@ class Worker:
         self._served: tuple[str, ...] = ()
         self._server: ProxyServer | None = None
         self._shared: SharedLimits | None = None
+        self._gossip = GossipLink(options.seat, time.monotonic)
         self._ending: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -128,6 +132,7 @@ class Worker:
         reports.cancel()
         if self._shared is not None:
             await self._shared.close()
+        self._gossip.close()
         self._report()
         self._channel.close()
         try:
@@ -152,15 +157,17 @@ class Worker:
                     self._server.set_models(body)
             case KeySets(sets=sets):
                 self._take_key_sets(sets)
-            case Announce(on=on):
-                if self._server is not None:
-                    self._server.draining = on
             case _:
                 self._obey(message)
 
     def _obey(self, message: Any) -> None:
-        """What an operator wants of exchanges under way."""
+        """What an operator wants of the worker, and what became of another one."""
         match message:
+            case Announce(on=on):
+                if self._server is not None:
+                    self._server.draining = on
+            case WorkerGone(origin=origin):
+                self._gossip.gossip.gone(origin, time.monotonic())
             case Drain(timeout=timeout):
                 self._end(timeout, "the router is shutting down")
             case AbortAll(reason=reason):
@@ -204,6 +211,7 @@ class Worker:
             return
         self._security = security
         self._know_models()
+        self._gossip.follow(self._director, beyond=False)
         logged = filtered(self._ring.append, config.access_log, self._rng)
         self._recorder.log = None if config.access_log.path == "off" else logged
         if self._server is None:
@@ -301,6 +309,7 @@ class Worker:
         while True:
             await asyncio.sleep(self._options.report_interval)
             self._fleet.prune()
+            self._gossip.look()
             self._report()
 
     def _report(self) -> None:
@@ -346,7 +355,10 @@ class Worker:
         counts = {n: self._director.places(n).sessions for n in self._director.snapshot.clusters}
         add_sessions(totals, counts, self._fleet.sessions.forgotten)
         clusters = self._director.snapshot.clusters
-        add_prefixes(totals, ((name, self._fleet.memory(name)) for name in clusters))
+        memories = [(name, self._fleet.memory(name)) for name in clusters]
+        add_prefixes(totals, memories)
+        add_forecasts(totals, memories, self._fleet.hosts, time.monotonic())
+        add_gossip(totals, self._gossip.gossip, self._gossip.missed)
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 

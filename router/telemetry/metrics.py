@@ -252,6 +252,95 @@ CATALOGUE: tuple[Metric, ...] = (
         "over all workers.",
         "cluster",
     ),
+    _gauge(
+        "endpoint_prefill_queue_seconds",
+        "Predicted seconds of prompts in line at the endpoint, of all routers that tell.",
+        *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "endpoint_pace",
+        "Observed seconds of prefill for each predicted one; 2: half as fast as assumed.",
+        *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "endpoint_cached_prefixes",
+        "Beginnings of prompts that the endpoint's cache is thought to hold.",
+        *("cluster", "endpoint"),
+    ),
+    _gauge(
+        "cache_mirror_believed",
+        "Share of workers whose picks rest on what caches are thought to hold; below 1: what "
+        "engines find is something else.",
+        "cluster",
+    ),
+    _gauge(
+        "cache_mirror_error",
+        "Mean difference of cached tokens expected and found, as a share of the prompt.",
+        "cluster",
+    ),
+    _gauge(
+        "cache_mirror_capacity_tokens",
+        "Tokens that one endpoint's cache is thought to hold, learned from answers.",
+        "cluster",
+    ),
+    _gauge("prompt_bytes_per_token", "Of prompts, learned from answers' usage.", "cluster"),
+    _counter(
+        "cache_mirror_shed_total",
+        "Pairs of a prompt's beginning and an endpoint forgotten because max_entries was reached.",
+        "cluster",
+    ),
+    _counter(
+        "cache_mirror_compared_tokens_total",
+        "Tokens of prompts whose answers said how many of them were cached.",
+        "cluster",
+    ),
+    _counter(
+        "cache_mirror_expected_tokens_total",
+        "Tokens of those prompts that were expected to be cached.",
+        "cluster",
+    ),
+    _counter(
+        "cache_mirror_found_tokens_total",
+        "Tokens of those prompts that were cached.",
+        "cluster",
+    ),
+    _counter(
+        "first_token_predicted_seconds_total",
+        "Seconds to the first token that streams were expected to take, added up.",
+        "cluster",
+    ),
+    _counter(
+        "first_token_observed_seconds_total",
+        "Seconds to the first token that the same streams took, added up.",
+        "cluster",
+    ),
+    _counter(
+        "first_token_error_seconds_total",
+        "Seconds by which each of those predictions was wrong, added up.",
+        "cluster",
+    ),
+    _gauge(
+        "gossip_peers",
+        "Other routers' processes that a worker hears of, those of its own machine among them.",
+    ),
+    _gauge("gossip_requests", "Requests of others under way, over all workers that know of them."),
+    _counter(
+        "gossip_requests_total",
+        "Requests that workers told each other of: told, heard, unknown (to endpoints that are not "
+        "known here) or expired (nobody said that they ended).",
+        "result",
+    ),
+    _counter(
+        "gossip_notes_total",
+        "What workers tell each other: sent, heard, or kept_back for want of room.",
+        "result",
+    ),
+    _counter(
+        "gossip_datagrams_lost_total",
+        "Datagrams that were of no use: full (the reader had no room), missing (by their numbers), "
+        "late (or twice), unreadable, or too_many_peers.",
+        "reason",
+    ),
     _gauge("connections", "Open client connections."),
     _gauge("buffered_bytes", "Request bytes held in memory."),
     _counter(

@@ -61,6 +61,8 @@ def _family(metric: Metric, totals: Totals) -> Family:
     gauge = GaugeMetricFamily(name, metric.help, labels=labels)
     for values, number in totals.gauges.get(metric.name, {}).items():
         gauge.add_metric(list(values), number)
+    for values, mean in totals.means.get(metric.name, {}).items():
+        gauge.add_metric(list(values), mean.value)
     return gauge
 
 

@@ -12,6 +12,7 @@ from router.config.build import from_backends
 from router.config.schema import encode
 from router.control import supervisor as supervisor_module
 from router.control.board import Board, WorkerColumn, create_file
+from router.control.mesh import Mesh
 from router.control.messages import SnapshotUpdate
 from router.control.sockets import ReservedAddress
 from router.control.supervisor import WORKER_MODULE, StartFailed, Supervisor
@@ -29,11 +30,13 @@ GOOD = SnapshotUpdate(
 async def supervised(count: int = 1, module: str = WORKER_MODULE):
     fd = create_file(ROWS, count, WORDS)
     board = Board(fd, ROWS, count, WORDS)
+    mesh = Mesh(count)
     address = ReservedAddress("127.0.0.1", 0)
     supervisor = Supervisor(
         count,
         board,
         fd,
+        mesh,
         [address],
         access_lines=lambda lines: None,
         host_states=lambda: (),
@@ -47,6 +50,7 @@ async def supervised(count: int = 1, module: str = WORKER_MODULE):
     finally:
         await supervisor.abort("the test is over")
         board.close()
+        mesh.close()
         os.close(fd)
         address.close()
 

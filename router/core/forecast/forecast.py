@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from router.core.forecast import cost
+from router.core.forecast.foresight import Foresight
 from router.core.forecast.outlook import Outlook, Pace, Terms
 from router.core.forecast.work import PrefillWork
 from router.core.host import HostState, Outcome
@@ -42,6 +43,7 @@ class Forecast:
     Attributes:
         mirror: of the endpoints' caches.
         trust: how well it predicts.
+        foresight: how well first tokens were predicted.
         terms: how a score is weighed.
         quadratic: tokens of context at which attention costs as much as all else.
         bytes_per_token: of prompts, learned from what the engines count.
@@ -55,6 +57,7 @@ class Forecast:
         "_found",
         "_outlooks",
         "bytes_per_token",
+        "foresight",
         "mirror",
         "news",
         "pace",
@@ -67,6 +70,7 @@ class Forecast:
     def __init__(self) -> None:
         self.mirror = CacheMirror()
         self.trust = Trust()
+        self.foresight = Foresight()
         self.terms = Terms()
         self.pace = Pace()
         self.quadratic = 17_000.0
@@ -147,6 +151,7 @@ class Forecast:
             found = self._found
         else:
             found = self.expected(request, bit)
+        wait = outlook.wait(now)
         work = self._enter(
             outlook,
             self.tokens(request),
@@ -158,6 +163,7 @@ class Forecast:
             now,
             True,
         )
+        work.hoped = wait + outlook.pace * work.cost
         if self.news is not None:
             self.news.sent(work)
         return work

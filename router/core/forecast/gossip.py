@@ -56,7 +56,7 @@ class Gossip:
     Args:
         origin: of this process, at random, not 0; another one each time that it begins.
         machine: of its machine.
-        told: called when there is something to take where there was nothing.
+        wake: called when there is something to take where there was nothing.
 
     Attributes:
         heard: notes that were read.
@@ -64,11 +64,11 @@ class Gossip:
         unreadable: envelopes that were none.
     """
 
-    def __init__(self, origin: int, machine: int, told: Callable[[], None]) -> None:
+    def __init__(self, origin: int, machine: int, wake: Callable[[], None]) -> None:
         self.origin = origin
         self.machine = machine
-        self.herald = Herald(told)
-        self._told = told
+        self.herald = Herald(wake)
+        self._wake = wake
         self.peers = Peers()
         self.heard = 0
         self.sent = 0
@@ -140,7 +140,7 @@ class Gossip:
     def _tell(self, to: int, tale: Iterator[list[Note]]) -> None:
         if len(self._tales) < LISTENERS:
             self._tales.append((to, tale))
-            self._told()
+            self._wake()
 
     # --- hearing ------------------------------------------------------------------------------
 

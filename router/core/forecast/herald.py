@@ -29,26 +29,27 @@ class Herald:
     """Implements ``core.forecast.forecast.News``, for all clusters together.
 
     Args:
-        told: called when there is something to take where there was nothing.
+        wake: called when there is something to take where there was nothing.
 
     Attributes:
         open: requests under way by serial, in its order.
         notes: told and not taken yet.
+        told: requests of which the others were told.
         kept_back: notes for which there was no room.
     """
 
-    __slots__ = ("_serial", "_told", "kept_back", "notes", "open")
+    __slots__ = ("_wake", "kept_back", "notes", "open", "told")
 
-    def __init__(self, told: Callable[[], None]) -> None:
-        self._told = told
-        self._serial = 0
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self.told = 0
         self.open: dict[int, PrefillWork] = {}
         self.notes: list[Note] = []
         self.kept_back = 0
 
     def sent(self, work: PrefillWork) -> None:
-        self._serial += 1
-        work.serial = self._serial
+        self.told += 1
+        work.serial = self.told
         self.open[work.serial] = work
         self.put(
             Sent(
@@ -76,7 +77,7 @@ class Herald:
             return
         self.notes.append(note)
         if len(self.notes) == 1:
-            self._told()
+            self._wake()
 
     def leave(self, forecast: Forecast) -> None:
         """Nobody is told of this one's requests any more."""
@@ -96,7 +97,7 @@ class Herald:
         first = 0
         for start in range(0, max(1, len(serials)), PORTION):
             part = serials[start : start + PORTION]
-            last = self._serial if start + PORTION >= len(serials) else part[-1]
+            last = self.told if start + PORTION >= len(serials) else part[-1]
             waiting = tuple(one for one in part if self._in_line(one))
             decoding = tuple(one for one in part if not self._in_line(one))
             yield Roster(first, last, waiting, decoding, entries)

@@ -22,8 +22,9 @@ from router.core.prefix.blocks import DEPTHS
 VERSION: Final = 1
 """Of the notes. Routers of another one are not understood, and not listened to."""
 
-ROOM: Final = 8192
-"""Bytes of notes in an envelope, about: what a loop reads in 0.2 ms."""
+ROOM: Final = 4096
+"""Bytes of notes in an envelope, about: twenty requests, which a reader enters in half a
+millisecond."""
 
 PORTION: Final = 400
 """Entries in one note of what is remembered, or under way."""

@@ -60,7 +60,8 @@ class Peers:
     """All that were heard of.
 
     Attributes:
-        works: of all of them together.
+        works: of all of them together, that are under way.
+        heard: requests that were entered.
         lost: envelopes that never came, by their numbers.
         late: envelopes that came when a later one had come, or a second time.
         unknown: requests to endpoints that are not known here.
@@ -73,6 +74,7 @@ class Peers:
         "_forecasts",
         "_peers",
         "expired",
+        "heard",
         "late",
         "lost",
         "refused",
@@ -84,6 +86,7 @@ class Peers:
         self._forecasts: Mapping[EndpointId, Forecast] = {}
         self._peers: dict[int, Peer] = {}
         self.works = 0
+        self.heard = 0
         self.lost = 0
         self.late = 0
         self.unknown = 0
@@ -170,6 +173,7 @@ class Peers:
                 return None
             self._expire(peer, next(iter(peer.works)), now)
         self.works += 1
+        self.heard += 1
         return forecast
 
     def _first_token(self, peer: Peer, note: FirstToken, now: float) -> None:

@@ -41,6 +41,7 @@ class PrefillWork:
         known: checkpoints of it that the mirror had for the endpoint, whatever their age.
         age: of the last of them.
         since: when it was sent.
+        hoped: seconds from then in which its first token was expected; of our own.
         serial: by which other routers are told of it, 0: they are not.
         streamed: its first token will be seen.
         ours: this router sent it; another one told of it otherwise.
@@ -56,6 +57,7 @@ class PrefillWork:
         "ended_at",
         "expected",
         "forecast",
+        "hoped",
         "known",
         "ours",
         "outlook",
@@ -97,6 +99,7 @@ class PrefillWork:
         self.ours = ours
         self.ended_at = 0.0
         self.serial = 0
+        self.hoped = 0.0
         self.phase = _WAITING
 
     def first_token(self, now: float, streamed: bool) -> None:
@@ -104,6 +107,8 @@ class PrefillWork:
         if self.phase is _WAITING and streamed:
             self.phase = _DECODING
             self.outlook.begun(self, now)
+            if self.ours:
+                self.forecast.foresight.met(self.hoped, now - self.since)
             self.forecast.tell_first_token(self)
 
     def passed(self, now: float) -> None:

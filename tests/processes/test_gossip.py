@@ -1,0 +1,102 @@
+"""Workers of one machine decide as one: what each sends where, the others know."""
+
+import os
+import signal
+
+from tests.processes.router_process import SLOW, configuration, emulator, serving, until
+
+HEARD = 'warmpath_gossip_requests_total{result="heard"}'
+TOLD = 'warmpath_gossip_requests_total{result="told"}'
+EXPIRED = 'warmpath_gossip_requests_total{result="expired"}'
+
+
+def predicting(*engines: str) -> str:
+    return configuration(*engines, workers=2).replace("round_robin", "predicted_ttft")
+
+
+class Conversation:
+    """Turns of one user; each goes over a connection of its own, to whichever worker takes it."""
+
+    def __init__(self, router, topic: str) -> None:
+        self._router = router
+        self._messages = [{"role": "system", "content": f"You know all of {topic}. " * 200}]
+        self.turns = 0
+
+    async def say(self) -> str:
+        """One more turn; returns who answered once all workers know of it."""
+        told, heard = [await self._router.metric(name) for name in (TOLD, HEARD)]
+        self.turns += 1
+        self._messages.append({"role": "user", "content": f"Question {self.turns}? " * 40})
+        body = {"model": "emulated", "messages": self._messages, "max_tokens": 2}
+        async with self._router.session.post(
+            f"{self._router.api}/v1/chat/completions", json=body
+        ) as answer:
+            assert answer.status == 200, await answer.text()
+            reply = (await answer.json())["choices"][0]["message"]
+            self._messages.append(reply)
+
+        async def known() -> bool:
+            now = [await self._router.metric(name) for name in (TOLD, HEARD)]
+            return now == [told + 1, heard + 1]
+
+        await until(known)
+        return answer.headers["x-emulator-name"]
+
+
+async def test_turns_of_a_conversation_meet_their_prefix_whichever_worker_takes_them(tmp_path):
+    async with emulator("a") as a, emulator("b") as b, emulator("c") as c:
+        text = predicting(a.address, b.address, c.address)
+        async with serving(tmp_path, text) as router:
+            for topic in ("whales", "tax law"):
+                conversation = Conversation(router, topic)
+                assert len({await conversation.say() for _ in range(8)}) == 1
+            assert await router.metric("warmpath_gossip_peers") == 1
+            assert await router.metric(EXPIRED) == 0
+
+
+async def test_a_killed_worker_is_forgotten_and_its_successor_catches_up(tmp_path):
+    async with emulator("a", SLOW) as a, emulator("b", SLOW) as b, emulator("c", SLOW) as c:
+        text = predicting(a.address, b.address, c.address)
+        async with serving(tmp_path, text) as router:
+            conversation = Conversation(router, "whales")
+            home = await conversation.say()
+            known = await prefixes(router)
+            assert known > 0
+            streams = [await router.chat(400, stream=True) for _ in range(16)]
+            for stream in streams:
+                await stream.content.readany()
+            await until(lambda: under_way(router, 16))
+
+            listed = (await router.get("/requests"))["requests"]
+            lost = sum(1 for one in listed if one["worker"] == 0)
+            assert 0 < lost < 16, "the kernel gave connections to both"
+            workers = (await router.get("/server_info"))["workers"]
+            os.kill(next(w["pid"] for w in workers if w["worker"] == 0), signal.SIGKILL)
+
+            async def forgotten() -> bool:
+                return await router.metric(EXPIRED) == lost
+
+            await until(forgotten)
+            # The successor has been told of those that go on.
+            await until(lambda: under_way(router, 16 - lost))
+
+            async def caught_up() -> bool:
+                return await prefixes(router) == known
+
+            await until(caught_up)
+            for stream in streams:
+                stream.close()
+            await until(lambda: under_way(router, 0))
+            assert {await conversation.say() for _ in range(6)} == {home}
+
+
+async def under_way(router, count: int) -> bool:
+    """Whether workers know of so many requests of each other."""
+    return await router.metric("warmpath_gossip_requests") == count
+
+
+async def prefixes(router) -> float:
+    """Of all caches, in the mean of all workers."""
+    _, page = await router.text("/metrics")
+    lines = [line for line in page.splitlines() if line.startswith("warmpath_endpoint_cached_pref")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
