@@ -197,6 +197,8 @@ def _load(standing: Standing, now: float) -> dict[str, Any] | None:
         "running": load.running,
         "waiting": load.waiting,
         "kv_usage": load.kv_usage,
+        "queued_prefill": load.queued_prefill,
+        "capacity": load.capacity,
         "age": _ago(now, load.at),
         "fresh": standing.load_fresh,
     }

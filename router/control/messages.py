@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from router.config.tls_material import ServerPem, UpstreamPem
+from router.core.load import LoadReport
 from router.telemetry.totals import Totals
 
 
@@ -45,7 +46,7 @@ class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """What control knows of one endpoint.
 
     ``ejected``: by outlier detection. ``weight`` None: as configured. ``load`` None: unknown.
-    ``load_at`` and ``pushed_until``, before which it wants no new request: monotonic seconds,
+    ``load.at`` and ``pushed_until``, before which it wants no new request: monotonic seconds,
     which all processes of a machine share.
     """
 
@@ -54,7 +55,7 @@ class HostUpdate(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool = True
     ejected: bool = False
     weight: int | None = None
-    load: tuple[float, int, int, float | None] | None = None
+    load: LoadReport | None = None
     pushed_until: float = 0.0
 
 

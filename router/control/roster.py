@@ -86,14 +86,13 @@ class Standing:
         return self.up and not self.ejected
 
     def update(self) -> HostUpdate:
-        load = self.load if self.load_fresh else None
         return HostUpdate(
             id=self.endpoint.id,
             admin=int(self.admin),
             healthy=self.healthy is not False,
             ejected=self.ejected,
             weight=self.override.weight,
-            load=None if load is None else (load.at, load.running, load.waiting, load.kv_usage),
+            load=self.load if self.load_fresh else None,
             pushed_until=self.pushed_until,
         )
 

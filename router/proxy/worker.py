@@ -51,7 +51,6 @@ from router.core.director import Director
 from router.core.fleet import Fleet
 from router.core.health.outlier import Detector
 from router.core.host import Outcome
-from router.core.load import LoadReport
 from router.core.model import AdminState, EndpointId
 from router.proxy import overview
 from router.proxy.explainer import Explainer
@@ -262,7 +261,7 @@ class Worker:
         self._fleet.set_weight(id_, known.endpoint.weight if host.weight is None else host.weight)
         if host.pushed_until > time.monotonic():
             self._fleet.set_pushed(id_, host.pushed_until)
-        self._fleet.set_load(id_, None if host.load is None else LoadReport(*host.load))
+        self._fleet.set_load(id_, host.load)
 
     def _take_key_sets(self, sets: dict[str, bytes]) -> None:
         self._security.take_key_sets(sets)

@@ -18,6 +18,7 @@ from router.control.messages import (
     decode_to_worker,
     encode,
 )
+from router.core.load import LoadReport
 from router.telemetry.totals import Spread, Totals
 
 
@@ -44,7 +45,7 @@ async def pair(decode=decode_to_worker):
 
 MESSAGES = [
     SnapshotUpdate(generation=3, config=b"\x00" * 300_000, slots={"c/h:1": 1, "c": 0}),
-    HostStates(hosts=(HostUpdate(id="c/h:1", admin=1, load=(1.5, 2, 3, None)),)),
+    HostStates(hosts=(HostUpdate(id="c/h:1", admin=1, load=LoadReport(1.5, 2, 3, None, 40, 50)),)),
     Cancel(serial=9, query=1),
 ]
 

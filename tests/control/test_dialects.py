@@ -33,6 +33,12 @@ VLLM_OF_2024 = b"""vllm:num_requests_running 2
 vllm:num_requests_waiting 0
 vllm:gpu_cache_usage_perc{model_name="m"} 0.125"""
 
+CACHE = b"""# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size="16",cache_dtype="auto",engine="0",num_gpu_blocks="27000"} 1.0
+vllm:cache_config_info{block_size="32",cache_dtype="a,b}",engine="1",num_gpu_blocks="100"} 1.0
+vllm:cache_config_info{block_size="32",cache_dtype="a,b}",engine="1",num_gpu_blocks="100"} 1.0
+"""
+
 SGLANG = b"""# HELP sglang:num_running_reqs The number of running requests.
 # TYPE sglang:num_running_reqs gauge
 sglang:num_running_reqs{engine_type="unified",model_name="m",pp_rank="0",tp_rank="0"} 162.0
@@ -106,6 +112,17 @@ PAGES: dict[str, tuple[str, bytes, LoadReport]] = {
     "no number": ("vllm", VLLM_OF_2024.replace(b"0.125", b"NaN"), LoadReport(5.0, 2, 0)),
     "more than full": ("vllm", VLLM_OF_2024.replace(b"0.125", b"1.7"), LoadReport(5.0, 2, 0, 1.0)),
     "both generations": ("vllm", VLLM + VLLM_OF_2024, LoadReport(5.0, 9, 1, 0.5)),
+    "two caches": ("vllm", VLLM + CACHE, LoadReport(5.0, 7, 1, 0.5, capacity=16 * 27000 + 3200)),
+    "caches not measured yet": (
+        "vllm",
+        VLLM + CACHE.replace(b'"100"', b'"None"'),
+        LoadReport(5.0, 7, 1, 0.5),
+    ),
+    "a cache beyond reason": (
+        "vllm",
+        VLLM + CACHE.replace(b'"100"', b'"' + b"9" * 5000 + b'"'),
+        LoadReport(5.0, 7, 1, 0.5),
+    ),
     "one rank": ("sglang", SGLANG, LoadReport(5.0, 162, 2826, 0.28, capacity=570979)),
     "ranks and priorities": (
         "sglang",

@@ -1,16 +1,18 @@
 """vLLM's words, of both generations: ``kv_cache_usage_perc`` was ``gpu_cache_usage_perc``.
 
-One process may report several engines (data parallel ranks): their requests add up, and of their
-cache usages the mean counts.
+One process may report several engines (data parallel ranks): their requests and their caches add
+up, and of their cache usages the mean counts. How large a cache is stands in labels.
 """
 
 from router.control.dialects.base import DialectError
-from router.control.dialects.samples import values
+from router.control.dialects.samples import labelled, values
 from router.core.load import LoadReport
 
 RUNNING = b"vllm:num_requests_running"
 WAITING = b"vllm:num_requests_waiting"
 KV_USAGE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc")
+CACHE = b"vllm:cache_config_info"
+MAX_DIGITS = 15
 
 
 class Vllm:
@@ -27,4 +29,18 @@ class Vllm:
             if shares := values(page, name):
                 usage = min(max(sum(shares) / len(shares), 0.0), 1.0)
                 break
-        return LoadReport(at, round(sum(running)), round(sum(waiting)), usage)
+        return LoadReport(
+            at, round(sum(running)), round(sum(waiting)), usage, capacity=_capacity(page)
+        )
+
+
+def _capacity(page: bytes) -> int | None:
+    """Tokens that the caches of all engines hold; None unless all of them say."""
+    engines: dict[bytes, int] = {}
+    for labels, _ in labelled(page, CACHE):
+        blocks, size = labels.get(b"num_gpu_blocks", b""), labels.get(b"block_size", b"")
+        # "None" until the engine has measured it.
+        if not (blocks.isdigit() and size.isdigit()) or len(blocks) + len(size) > MAX_DIGITS:
+            return None
+        engines[labels.get(b"engine", b"")] = int(blocks) * int(size)
+    return sum(engines.values()) or None
