@@ -25,7 +25,7 @@ PYTEST = $(BIN)/python -m pytest -n $(PYTEST_JOBS)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format compiled test-compiled bench clean
+.PHONY: help setup demo test test-all check format compiled test-compiled bench bench-routing clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -70,6 +70,10 @@ bench: compiled
 	$(BIN)/python -m bench.features
 	$(BIN)/python -m bench.engine_decode
 	$(BIN)/python -m bench.proxies $(ARGS)
+
+# Needs Mooncake's conversation trace: make bench-routing ARGS='--traces DIR'.
+bench-routing: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.routing $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

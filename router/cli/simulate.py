@@ -11,13 +11,12 @@ import msgspec
 
 from router.cli import simulate_options
 from router.cli.admin_client import output_option
-from router.cli.simulate_view import show
+from router.cli.simulate_view import headline, show
 
 if TYPE_CHECKING:
     from router.sim.configured import Settings
-    from router.sim.measures import Measures
     from router.sim.scenario import Policy
-    from router.sim.study import Study
+    from router.sim.study import Result, Study
 
 USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 
@@ -94,6 +93,11 @@ USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 )
 @click.option("--cluster", help="Which cluster of the configuration, where there are several.")
 @click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Draw TTFT, its spread and its course, to this .svg or .png (extra `plot`).",
+)
+@click.option(
     "--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores by default."
 )
 @output_option
@@ -104,6 +108,7 @@ def simulate_command(
     output: str,
     config: Path | None,
     cluster: str | None,
+    plot: Path | None,
     **options: Any,
 ) -> None:
     """Simulate policies on recorded traffic, in front of modelled engines.
@@ -133,8 +138,13 @@ def simulate_command(
         raise SystemExit(1) from None
     except (NoSuchCluster, PolicyError, TraceError) as error:
         raise click.UsageError(str(error)) from None
+    if plot is not None:
+        simulate_options.check_plot(plot)
+        study = msgspec.structs.replace(study, curves=True)
     runs = _run(study, jobs or os.cpu_count() or 1)
     told = report(study, runs) | {"regime": options["regime"]}
+    if plot is not None:
+        _draw(study, runs, headline(told), plot)
     if output == "json":
         click.echo(json.dumps(told, indent=2))
     else:
@@ -179,7 +189,18 @@ def _study(
     return Study(traffic=traffic, base=base, scenarios=scenarios)
 
 
-def _run(study: "Study", processes: int) -> "list[tuple[Measures, ...]]":
+def _draw(study: "Study", runs: "Sequence[Result]", title: str, path: Path) -> None:
+    from router.sim.curves import Curves
+    from router.sim.plot import draw
+
+    found: dict[str, list[Curves]] = {}
+    for scenario, run in zip(study.scenarios, runs, strict=True):
+        assert run.curves is not None
+        found.setdefault(scenario.policy.name, []).append(run.curves)
+    draw(found, title, study.phases()[0].begin, path)
+
+
+def _run(study: "Study", processes: int) -> "list[Result]":
     """The results, in order of the scenarios; shows how far it is where somebody looks."""
     from rich.console import Console
     from rich.progress import track
@@ -187,9 +208,11 @@ def _run(study: "Study", processes: int) -> "list[tuple[Measures, ...]]":
     from router.sim.study import perform_all
     from router.sim.trace import TraceError
 
-    done: dict[int, tuple[Measures, ...]] = {}
+    done: dict[int, Result] = {}
     console, total = Console(stderr=True), len(study.scenarios)
-    ready: Iterable[tuple[int, tuple[Measures, ...]]] = perform_all(study, processes)
+    ready: Iterable[tuple[int, Result]] = perform_all(
+        [(study, index) for index in range(total)], processes
+    )
     if console.is_terminal:
         ready = track(ready, "Simulating", total=total, console=console, transient=True)
     try:

@@ -1,6 +1,7 @@
 """What the options of ``warmpath simulate`` mean."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -98,3 +99,18 @@ def incidents(
         if incident.at >= duration:
             raise click.UsageError(f"at {incident.at:g} s the run of {duration:g} s is over")
     return tuple(found)
+
+
+def check_plot(path: Path) -> None:
+    """Before the work is done: a picture of this name can be drawn."""
+    import importlib.util
+
+    from router.sim.plot import SUFFIXES
+
+    if path.suffix not in SUFFIXES:
+        raise click.BadParameter(
+            f"expected a name that ends in {' or '.join(SUFFIXES)}, not {path.name!r}",
+            param_hint="--plot",
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError("--plot needs matplotlib: pip install 'warmpath[plot]'")

@@ -16,7 +16,7 @@ COLUMNS: Final = (
     Column("hits", "hit_rate", ".3f"),
     Column("TTFT", "ttft_mean", ".2f", margin=True),
     Column("p50", "ttft_p50", ".2f"),
-    Column("p99", "ttft_p99", ".1f", margin=True),
+    Column("p99", "ttft_p99", ".1f"),
     Column("slow", "slowdown_p99", ".0f"),
     Column("TPOT", "tpot_mean", ".0f", 1e3),
     Column("SLO", "slo", ".0f", 100.0),
@@ -25,10 +25,19 @@ COLUMNS: Final = (
 )
 
 LEGEND: Final = (
-    "TTFT in s, mean and p99, ± half the 95 % confidence interval over seeds; slow: p99 of TTFT "
+    "TTFT in s, the mean ± half its 95 % confidence interval over seeds; slow: p99 of TTFT "
     "over the prompt's own on an idle, cold engine; TPOT in ms; SLO: % answered in time; lost: "
     "refused or broken off; imb: most requests at a replica over the mean"
 )
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """What was simulated."""
+    return (
+        f"{report['trace']}: {report['rate']:.2f} requests a second for "
+        f"{report['duration']:g} s, {report['replicas']} replicas ({report['regime']}), "
+        f"{_counted(report['routers'], 'router')}, {_counted(len(report['seeds']), 'seed')}"
+    )
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -40,11 +49,7 @@ def show(report: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    console.print(
-        f"{escape(report['trace'])}: {report['rate']:.2f} requests a second for "
-        f"{report['duration']:g} s, {report['replicas']} replicas ({report['regime']}), "
-        f"{_counted(report['routers'], 'router')}, {_counted(len(report['seeds']), 'seed')}"
-    )
+    console.print(escape(headline(report)))
     table = Table(
         RichColumn("policy", overflow="fold", min_width=14),
         box=box.SIMPLE_HEAD,

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 
 from router.sim.measures import Measures
-from router.sim.study import Study
+from router.sim.study import Result, Study
 from router.sim.summary import summarize
 
 
-def report(study: Study, runs: Sequence[Sequence[Measures]]) -> dict[str, Any]:
+def report(study: Study, runs: Sequence[Result]) -> dict[str, Any]:
     """Of all runs of a study, in order of its scenarios."""
     by_policy: dict[str, list[Sequence[Measures]]] = {}
     for scenario, run in zip(study.scenarios, runs, strict=True):
-        by_policy.setdefault(scenario.policy.name, []).append(run)
+        by_policy.setdefault(scenario.policy.name, []).append(run.phases)
     first, traffic = study.scenarios[0], study.traffic
     return {
         "trace": traffic.trace.name,

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 
+from router.sim.curves import Curves, curves
 from router.sim.measures import WARM_UP, Measures, measure
 from router.sim.profile import Profile
 from router.sim.scenario import Scenario
+from router.sim.synthetic import described
 from router.sim.trace import Trace, load
 from router.sim.workload import Arrival, arrivals
 from router.sim.world import World
@@ -47,11 +49,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         base: the engine whose cold prefill times are compared to.
+        curves: whether the runs' curves are wanted, too.
     """
 
     traffic: Traffic
     base: Profile
     scenarios: tuple[Scenario, ...]
+    curves: bool = False
 
     def phases(self) -> tuple[Phase, ...]:
         """The first is all but the warm-up; what came before the incidents and after each follows.
@@ -67,36 +71,56 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(found)
 
 
-def perform(study: Study, index: int) -> tuple[Measures, ...]:
-    """Simulate one scenario, and measure each phase of it."""
+Run = tuple[Study, int]
+"""A study, and which of its scenarios."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a run came to, phase by phase."""
+
+    phases: tuple[Measures, ...]
+    curves: Curves | None = None
+
+
+def perform(run: Run) -> Result:
+    """Simulate one scenario, and measure it."""
+    study, index = run
     scenario = study.scenarios[index]
     outcomes = World(scenario, _arrivals(study.traffic, scenario.seed)).run()
-    return tuple(measure(outcomes, study.base, phase.begin, phase.end) for phase in study.phases())
+    phases, duration = study.phases(), study.traffic.duration
+    return Result(
+        tuple(measure(outcomes, study.base, phase.begin, phase.end) for phase in phases),
+        curves(outcomes, phases[0].begin, duration) if study.curves else None,
+    )
 
 
-def perform_all(study: Study, processes: int) -> Iterator[tuple[int, tuple[Measures, ...]]]:
-    """Simulate all scenarios; each with its index, as they get ready.
+def perform_all(runs: Sequence[Run], processes: int) -> Iterator[tuple[int, Result]]:
+    """Simulate; the index of each run and what it came to, as they get ready.
 
     Args:
         processes: how many run at a time; with 1 they run in this process.
     """
-    indices = range(len(study.scenarios))
     if processes == 1:
-        yield from ((index, perform(study, index)) for index in indices)
+        yield from ((index, perform(run)) for index, run in enumerate(runs))
         return
-    with ProcessPoolExecutor(min(processes, len(indices)), get_context("spawn")) as pool:
-        waited = {pool.submit(perform, study, index): index for index in indices}
+    with ProcessPoolExecutor(min(processes, len(runs)), get_context("spawn")) as pool:
+        waited = {pool.submit(perform, run): index for index, run in enumerate(runs)}
         for future in as_completed(waited):
             yield waited[future], future.result()
 
 
 @lru_cache(maxsize=1)
 def trace(path: Path) -> Trace:
-    """A trace, read once by each process."""
-    return load(path)
+    """A trace, read or drawn once by each process.
+
+    Raises:
+        TraceError: it is none.
+        ConfigError: it is a description of traffic that makes no sense.
+    """
+    return described(path) if path.suffix in {".yaml", ".yml"} else load(path)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _arrivals(traffic: Traffic, seed: int) -> Sequence[Arrival]:
     return arrivals(
         trace(traffic.trace),

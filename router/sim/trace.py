@@ -127,11 +127,19 @@ def load(path: Path) -> Trace:
     return assemble(path.name.partition(".")[0], block, rows)
 
 
-def assemble(name: str, block: int, rows: Sequence[Row]) -> Trace:
-    """A trace of at least one row, in any order."""
+def assemble(
+    name: str, block: int, rows: Sequence[Row], common: frozenset[int] | None = None
+) -> Trace:
+    """A trace of at least one row, in any order.
+
+    Args:
+        common: ids of system prompts, where that is known; else they are guessed, see ``COMMON``.
+    """
     rows = sorted(rows, key=lambda row: row.at)
     seen = Counter(id_ for row in rows for id_ in row.ids)
-    common = frozenset(id_ for id_, count in seen.items() if count > max(1, COMMON * len(rows)))
+    if common is None:
+        enough = max(1, COMMON * len(rows))
+        common = frozenset(id_ for id_, count in seen.items() if count > enough)
     unused = max(seen, default=0) + 1
     requests = []
     for row in rows:

@@ -20,7 +20,7 @@ import msgspec
 from router.sim.profile import PICOSECONDS
 from router.sim.trace import Recorded, Trace, TraceError
 
-APART: Final = 1 << 40
+APART: Final = 1 << 44
 """Ids of one copy are so far from those of the next; no trace has as many."""
 
 MOST_COPIES: Final = 1000

@@ -1,7 +1,7 @@
 """The modelled engine against timelines worked out by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.sim.engine import Engine, Job
@@ -177,6 +177,7 @@ def _story(profile: Profile, requests: list[tuple[int, int, int, int]], *, jump:
     return run(model, *jobs), [one.cached for _, one in jobs]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(arrivals, st.sampled_from([HBM, OFF.scaled(1, 0.01), HBM.scaled(0.7, 0.02)]))
 def test_jumping_over_steps_comes_to_the_same_as_taking_each(
     requests: list[tuple[int, int, int, int]], profile: Profile

@@ -149,3 +149,24 @@ def test_the_minute_after_an_incident_is_told_for_itself() -> None:
     assert [line.split("  ")[1].strip() for line in told.splitlines() if " to " in line] == [
         "40 to 100 s"
     ]
+
+
+def test_a_picture_is_drawn_and_is_the_same_again(tmp_path: Path) -> None:
+    once, again, pixels = (tmp_path / name for name in ("a.svg", "b.svg", "c.png"))
+    for path in (once, again, pixels):
+        simulate(*SHORT, "--policy", "random", "--policy", "oracle", "--plot", str(path))
+    assert once.read_bytes() == again.read_bytes()
+    assert b"<svg" in once.read_bytes()
+    assert pixels.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_needs_a_known_form_and_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = CliRunner().invoke(main, ["simulate", "--plot", str(tmp_path / "a.pdf")])
+    assert result.exit_code == 2
+    assert "expected a name that ends in .svg or .png, not 'a.pdf'" in result.output
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = CliRunner().invoke(main, ["simulate", "--plot", str(tmp_path / "a.svg")])
+    assert result.exit_code == 2
+    assert "pip install 'warmpath[plot]'" in result.output

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.core.admission.breaker import CircuitBreaker
@@ -35,7 +35,7 @@ def check(outcomes: list[Outcome], requests: int) -> None:
             assert one.done == -1
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     policy=st.sampled_from([ROUND_ROBIN, LEAST, AFFINE, ORACLE]),
     rate=st.sampled_from([0.5, 4.0, 30.0]),

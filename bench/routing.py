@@ -1,0 +1,157 @@
+"""How good the router's choices are: its own core on real traffic, in virtual time.
+
+    python -m bench.routing --traces DIR
+
+Eight modelled engines with a host tier, runs of 15 minutes of which the last nine are measured,
+three seeds (see docs/simulate.md). Takes some five minutes of one core. ``bench.routing_traces``
+says which traces it needs. Writes bench/results/routing.{md,json}, ends with 1 if a target is
+missed.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import click
+import msgspec
+from rich.progress import track
+
+from bench.routing_targets import ALL, TARGETS, Case, Results, cases, mean
+from bench.routing_traces import TracesMissing, find
+from router.sim.capacity import CAPACITY
+from router.sim.incident import Fail
+from router.sim.policies import parse
+from router.sim.profile import OFF
+from router.sim.scenario import Scenario
+from router.sim.study import Study, Traffic, perform_all
+
+RESULTS = Path(__file__).parent / "results"
+REPLICAS = 8
+DURATION = 900.0
+SEEDS = (1, 2, 3)
+NAMES = {"conv": "mooncake_conversation", "tool": "toolagent_like"}
+
+
+def study(case: Case, path: Path) -> Study:
+    """All seeds of one case."""
+    scenarios = tuple(
+        Scenario(
+            policy=parse(case.policy),
+            replicas=(OFF,) * REPLICAS,
+            block=512,
+            seed=seed,
+            incidents=(Fail(540.0, 120.0, 0),) if case.fails else (),
+        )
+        for seed in SEEDS
+    )
+    rate = case.load / 100 * CAPACITY[NAMES[case.trace], "off"]
+    return Study(
+        traffic=Traffic(trace=path, rate=rate, duration=DURATION), base=OFF, scenarios=scenarios
+    )
+
+
+def run(paths: dict[str, Path], processes: int) -> Results:
+    """All cases."""
+    wanted = cases()
+    runs = [
+        (study(case, paths[case.trace]), index) for case in wanted for index in range(len(SEEDS))
+    ]
+    done = dict(track(perform_all(runs, processes), "Simulating", total=len(runs)))
+    size = len(SEEDS)
+    return {
+        case: [done[index * size + seed].phases for seed in range(size)]
+        for index, case in enumerate(wanted)
+    }
+
+
+def table(results: Results) -> str:
+    """Targets, and beneath them every case, as Markdown."""
+    lines = [
+        "# Routing quality",
+        "",
+        "Written by `python -m bench.routing`: the router's own core on real traffic, in front of "
+        f"{REPLICAS} modelled engines in virtual time; {len(SEEDS)} seeds, runs of {DURATION:g} s "
+        "of which the last 60 % are measured. A simulation, not a measurement of GPUs: "
+        "docs/simulate.md says what it leaves out.",
+        "",
+        "| target | bound | measured | |",
+        "|---|---|---|---|",
+    ]
+    for target in TARGETS:
+        sign = ">=" if target.least else "<="
+        verdict = "met" if target.met(results) else "**missed**"
+        lines.append(
+            f"| {target.goal} | {sign} {target.bound:g} | {target.value(results):.3f} | {verdict} |"
+        )
+    lines += [
+        "",
+        "| traffic | policy | hit rate | TTFT mean s | p50 | p99 | p99 slowdown | TPOT ms "
+        "| in time % | lost |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(results, case) for case in results]
+    return "\n".join([*lines, ""])
+
+
+def _row(results: Results, case: Case) -> str:
+    fails = ", one fails" if case.fails else ""
+    figures = (
+        ("hit_rate", 1, ".3f"),
+        ("ttft_mean", 1, ".2f"),
+        ("ttft_p50", 1, ".2f"),
+        ("ttft_p99", 1, ".1f"),
+        ("slowdown_p99", 1, ".1f"),
+        ("tpot_mean", 1000, ".0f"),
+        ("slo", 100, ".1f"),
+        ("lost", 1, ".0f"),
+    )
+    cells = [
+        format(mean(results, case, name, ALL) * factor, form) for name, factor, form in figures
+    ]
+    traffic = f"{case.trace} {case.load} %{fails}"
+    return f"| {traffic} | {case.policy} | {' | '.join(cells)} |"
+
+
+def plain(results: Results) -> str:
+    """Every run, as JSON."""
+    runs = [
+        case._asdict() | {"runs": msgspec.to_builtins(found)} for case, found in results.items()
+    ]
+    targets = [
+        {
+            "goal": target.goal,
+            "bound": target.bound,
+            "measured": target.value(results),
+            "met": target.met(results),
+        }
+        for target in TARGETS
+    ]
+    return json.dumps({"targets": targets, "cases": runs}, indent=1) + "\n"
+
+
+@click.command()
+@click.option(
+    "--traces",
+    envvar="WARMPATH_TRACES",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of the traces; WARMPATH_TRACES in the environment otherwise.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores.")
+def main(traces: Path | None, jobs: int | None) -> None:
+    """Measure the router's choices against their targets."""
+    with tempfile.TemporaryDirectory() as made:
+        try:
+            paths = find(traces, Path(made))
+        except TracesMissing as error:
+            raise click.UsageError(str(error)) from None
+        results = run(paths, jobs or os.cpu_count() or 1)
+    text = table(results)
+    (RESULTS / "routing.md").write_text(text)
+    (RESULTS / "routing.json").write_text(plain(results))
+    click.echo(text)
+    raise SystemExit(0 if all(target.met(results) for target in TARGETS) else 1)
+
+
+if __name__ == "__main__":
+    main()

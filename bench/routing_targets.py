@@ -1,0 +1,128 @@
+"""What the routing benchmark runs, and what is expected of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+from router.sim.measures import Measures
+
+PREDICTED = "predicted_ttft"
+ORACLE = "oracle"
+ROUND_ROBIN = "round_robin"
+LEAST = "least_request:selection=full_scan"
+P2C = "least_request"
+DYNAMO = "dynamo_cost"
+SGLANG = "cache_aware"
+KUBEAI = "chwbl"
+AFFINITY = "prefix_hash"
+
+
+class Case(NamedTuple):
+    """One policy under one load. ``load`` in per cent of what the oracle bears; eight replicas.
+
+    ``fails``: one of them dies at 540 s and is back 120 s later.
+    """
+
+    trace: str
+    load: int
+    policy: str
+    fails: bool = False
+
+
+Results = Mapping[Case, Sequence[Sequence[Measures]]]
+"""Of each case, of each seed, of each phase."""
+
+ALL, AFTER = 0, 2
+"""Phases: all but the warm-up; the minute after the failure."""
+
+
+def mean(results: Results, case: Case, measure: str, phase: int = ALL) -> float:
+    """Over the seeds."""
+    return fmean(getattr(run[phase], measure) for run in results[case])
+
+
+class Target(NamedTuple):
+    """``bound`` is the most that ``value`` may be, or with ``least`` the least."""
+
+    goal: str
+    bound: float
+    value: Callable[[Results], float]
+    cases: tuple[Case, ...]
+    least: bool = False
+
+    def met(self, results: Results) -> bool:
+        value = self.value(results)
+        return value >= self.bound if self.least else value <= self.bound
+
+
+def ratio(
+    goal: str, bound: float, measure: str, case: Case, to: Case, *, least: bool = False
+) -> Target:
+    """Of a measure of one case to that of another."""
+
+    def value(results: Results) -> float:
+        return mean(results, case, measure) / mean(results, to, measure)
+
+    return Target(goal, bound, value, (case, to), least)
+
+
+TTFT = ("ttft_mean", "ttft_p99")
+
+FACTORS = {
+    ("conv", ROUND_ROBIN): (8.0, 5.0),
+    ("tool", ROUND_ROBIN): (15.0, 8.0),
+    ("conv", LEAST): (2.4, 1.8),
+    ("tool", LEAST): (2.7, 2.3),
+}
+"""How many times lower than these our mean and 99th percentile are to be."""
+
+
+def _targets() -> tuple[Target, ...]:
+    found = []
+    for trace in ("conv", "tool"):
+        ours, bound = Case(trace, 85, PREDICTED), Case(trace, 85, ORACLE)
+        found += [
+            ratio(f"{trace} 85 %: mean TTFT / oracle's", 1.05, "ttft_mean", ours, bound),
+            ratio(f"{trace} 85 %: p99 TTFT / oracle's", 1.08, "ttft_p99", ours, bound),
+            ratio(f"{trace} 85 %: hit rate / oracle's", 0.94, "hit_rate", ours, bound, least=True),
+        ]
+        for rival, name in ((ROUND_ROBIN, "round robin's"), (LEAST, "least request's")):
+            other, factors = Case(trace, 85, rival), FACTORS[trace, rival]
+            for measure, word, factor in zip(TTFT, ("mean", "p99"), factors, strict=True):
+                goal = f"{trace} 85 %: {name} {word} TTFT / ours"
+                found.append(ratio(goal, factor, measure, other, ours, least=True))
+        dynamo, goal = Case(trace, 85, DYNAMO), f"{trace} 85 %: mean TTFT / that of Dynamo's cost"
+        found.append(ratio(goal, 0.8, "ttft_mean", ours, dynamo))
+    failing = Case("conv", 70, PREDICTED, fails=True)
+    found.append(
+        Target(
+            "conv 70 %: in time in the minute after one of eight fails",
+            0.96,
+            lambda results: mean(results, failing, "slo", AFTER),
+            (failing,),
+            least=True,
+        )
+    )
+    return tuple(found)
+
+
+TARGETS = _targets()
+
+OTHERS = tuple(
+    Case(trace, load, policy)
+    for trace in ("conv", "tool")
+    for load, policies in (
+        (85, (P2C, SGLANG, KUBEAI, AFFINITY)),
+        (95, (PREDICTED, ORACLE, LEAST, DYNAMO)),
+        (110, (PREDICTED, ORACLE)),
+    )
+    for policy in policies
+)
+"""Run for the tables, without a target."""
+
+
+def cases() -> tuple[Case, ...]:
+    """All of them, each once, in the order of the tables."""
+    wanted = {case for target in TARGETS for case in target.cases} | set(OTHERS)
+    order = (PREDICTED, ORACLE, DYNAMO, SGLANG, KUBEAI, AFFINITY, LEAST, P2C, ROUND_ROBIN)
+    return tuple(sorted(wanted, key=lambda c: (c.trace, c.fails, c.load, order.index(c.policy))))

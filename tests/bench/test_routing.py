@@ -1,0 +1,59 @@
+"""The routing benchmark's traces and targets, without running it."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.routing import study
+from bench.routing_targets import AFTER, ALL, PREDICTED, TARGETS, Case, cases
+from bench.routing_traces import TracesMissing, find
+from router.sim.data import CONVERSATION
+from router.sim.measures import Measures
+from router.sim.trace import load
+
+
+def figures(**fields: float) -> Measures:
+    return Measures(**{name: fields.get(name, 1.0) for name in Measures.__struct_fields__})  # type: ignore[arg-type]
+
+
+def test_tool_calls_are_modelled_on_conversations(tmp_path: Path) -> None:
+    (tmp_path / CONVERSATION.name).write_bytes(CONVERSATION.read_bytes())
+    paths = find(tmp_path, tmp_path / "..")
+    conversations, tools = load(paths["conv"]), load(paths["tool"])
+    paths["tool"].unlink()
+    calls = len(tools.requests) / len(conversations.requests)
+    assert calls == pytest.approx(2.33, abs=0.05)
+    # Both system prompts and the block that all conversations begin with.
+    assert len(tools.common) == 12 + 5 + 1
+    mean = sum(one.prompt for one in tools.requests) / len(tools.requests)
+    assert mean == pytest.approx(8000, rel=0.1)
+    assert tools.batch == conversations.batch
+
+
+def test_without_traces_it_says_which(tmp_path: Path) -> None:
+    with pytest.raises(TracesMissing, match=r"(?s)no mooncake.*FAST25-release/traces"):
+        find(tmp_path, tmp_path)
+    with pytest.raises(TracesMissing, match=r"(?s)where are the traces.*WARMPATH_TRACES"):
+        find(None, tmp_path)
+
+
+def test_a_target_is_missed_by_one_case_that_is_worse() -> None:
+    good = {case: [(figures(slo=0.99),) * 3] for case in cases()}
+    perfect = [target for target in TARGETS if target.met(good)]
+    assert [target.goal for target in perfect if "oracle" in target.goal] == [
+        f"{trace} 85 %: {words} / oracle's"
+        for trace in ("conv", "tool")
+        for words in ("mean TTFT", "p99 TTFT", "hit rate")
+    ]
+    bad = good | {Case("conv", 85, PREDICTED): [(figures(ttft_mean=1.06),)]}
+    missed = [target.goal for target in perfect if not target.met(bad)]
+    assert missed == ["conv 85 %: mean TTFT / oracle's"]
+
+
+def test_every_case_can_be_run() -> None:
+    for case in cases():
+        whole = study(case, CONVERSATION)
+        assert len(whole.scenarios) == 3
+        phases = [phase.name for phase in whole.phases()]
+        assert phases == (["all", "before", "540 to 600 s"] if case.fails else ["all"])
+        assert phases[AFTER if case.fails else ALL] == phases[-1]
