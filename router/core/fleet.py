@@ -113,6 +113,11 @@ class Fleet:
             memory = self._memories[cluster] = ClusterMemory(self.affinity)
         return memory
 
+    def look(self, now: float) -> None:
+        """Forget what is too old to be heeded; to be called every second or so."""
+        for memory in self._memories.values():
+            memory.look(now)
+
     def forget_memories(self, clusters: Collection[str]) -> None:
         """Keep what is remembered of these clusters."""
         self._memories = {name: kept for name, kept in self._memories.items() if name in clusters}
@@ -152,8 +157,16 @@ class Fleet:
             self.version += 1
 
     def set_load(self, id_: EndpointId, load: LoadReport | None) -> None:
-        if (host := self.hosts.get(id_)) is not None:
-            host.load = load
+        """What the engine says; a report older than the one that is known is no news."""
+        host = self.hosts.get(id_)
+        if host is None or load == host.load:
+            return
+        if load is not None and host.load is not None and load.at < host.load.at:
+            return
+        host.load = load
+        memory = self._memories.get(host.endpoint.cluster)
+        if memory is not None:
+            memory.reported(id_, load)
 
     # What ends by itself.
 

@@ -308,6 +308,7 @@ class Worker:
         while True:
             await asyncio.sleep(self._options.report_interval)
             self._fleet.prune()
+            self._fleet.look(time.monotonic())
             self._gossip.look()
             self._report()
 

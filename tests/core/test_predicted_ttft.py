@@ -12,7 +12,7 @@ from router.core.load import LoadReport
 from router.core.memory import ClusterMemory
 from router.core.model import LlmRequest
 from router.core.prefix.blocks import BLOCK, checkpoints
-from tests.core.world import hosts, request
+from tests.core.world import World, hosts, request, snapshot
 
 RNG = random.Random(5)
 
@@ -228,6 +228,48 @@ def test_what_an_engine_has_besides_ours_counts() -> None:
     assert scene.where(chat(500)) == "h0"
     scene.forecast.reported(scene.hosts[1].id, None)
     assert {scene.where(chat(500, n), 0.0) for n in range(20)} == {"h0", "h1"}
+
+
+def test_an_engines_old_word_is_forgotten() -> None:
+    scene = Scene(1, 1)
+    load = LoadReport(10.0, running=1, waiting=3, queued_prefill=50_000)
+    scene.memory.reported(scene.hosts[0].id, load)
+    scene.memory.look(14.0)
+    assert scene.where(chat(500)) == "h1"
+    scene.memory.look(15.1)
+    assert {scene.where(chat(500, n)) for n in range(20)} == {"h0", "h1"}
+
+
+def test_the_fleet_passes_on_what_is_new() -> None:
+    world = World(snapshot(2, balancer=PredictedTtft.Spec()))
+    world.begin()
+    forecast = world.fleet.memory("c").keep(Forecast)
+    id_ = world.host(0).id
+
+    def foreign(load: LoadReport | None) -> float:
+        world.fleet.set_load(id_, load)
+        return forecast.of(id_).foreign
+
+    first = LoadReport(1.0, running=1, waiting=0, queued_prefill=50_000, capacity=400_000)
+    told = foreign(first)
+    assert told > 0
+    assert foreign(LoadReport(0.9, running=1, waiting=0, queued_prefill=0)) == told, "older"
+    forecast.of(id_).heed(0.0)
+    assert foreign(first) == 0.0, "told twice is no news"
+    assert foreign(LoadReport(2.0, running=1, waiting=0, queued_prefill=50_000)) > 0
+    assert foreign(None) == 0.0
+
+
+def test_an_endpoint_that_comes_back_is_as_large_as_it_says_then() -> None:
+    scene = Scene(1, 1)
+    large, small = (host.id for host in scene.hosts)
+    for id_, capacity in ((large, 400_000), (small, 200_000)):
+        scene.memory.reported(id_, LoadReport(1.0, running=0, waiting=0, capacity=capacity))
+    assert scene.forecast.of(small).page.scale == 1.5
+    scene.memory.lost(small)
+    assert scene.forecast.of(small).page.scale == 1.0
+    scene.memory.reported(small, LoadReport(2.0, running=0, waiting=0, capacity=200_000))
+    assert scene.forecast.of(small).page.scale == 1.5
 
 
 def test_bytes_per_token_are_learned() -> None:

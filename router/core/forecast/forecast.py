@@ -54,6 +54,7 @@ class Forecast:
     __slots__ = (
         "_among",
         "_asked",
+        "_capacities",
         "_found",
         "_outlooks",
         "bytes_per_token",
@@ -78,6 +79,7 @@ class Forecast:
         self.news: News | None = None
         self.version = 0
         self._outlooks: dict[EndpointId, Outlook] = {}
+        self._capacities: dict[EndpointId, int] = {}
         # What a pick has just asked for, since the attempt that follows from it asks again.
         self._asked: LlmRequest | None = None
         self._among = 0
@@ -104,6 +106,7 @@ class Forecast:
 
     def lost(self, id_: EndpointId) -> None:
         """It is down or gone: it has nothing in line, and will come back with an empty cache."""
+        self._capacities.pop(id_, None)
         outlook = self._outlooks.pop(id_, None)
         if outlook is not None:
             self.version += 1
@@ -276,10 +279,17 @@ class Forecast:
     # --- what engines say of their load -------------------------------------------------------
 
     def reported(self, id_: EndpointId, load: LoadReport | None) -> None:
-        """An engine's word on its load: what of it is news goes in line before all newcomers."""
+        """An engine's word on its load: what of it is news goes in line before all newcomers.
+
+        Implements ``core.memory.Informed``.
+        """
         outlook = self.of(id_)
         foreign = 0.0
         if load is not None:
+            outlook.reported_at = load.at
+            if load.capacity and load.capacity != self._capacities.get(id_):
+                self._capacities[id_] = load.capacity
+                self.sized(list(self._capacities.items()))
             line = outlook.line
             if load.queued_prefill is not None:
                 ours = sum(work.tokens for work in line)
@@ -287,9 +297,14 @@ class Forecast:
             elif load.waiting > len(line):
                 mean = outlook.queued / len(line) if line else cost.TOKEN * cost.CHUNK
                 foreign = mean * (load.waiting - len(line))
-        if foreign != outlook.foreign:
-            outlook.foreign = foreign
-            outlook.fold()
+        outlook.heed(foreign)
+
+    def look(self, now: float) -> None:
+        """Heed no report that is too old: an endpoint that it keeps from requests has no answers
+        whose heads could tell better."""
+        for outlook in self._outlooks.values():
+            if outlook.foreign and now - outlook.reported_at > STALE:
+                outlook.heed(0.0)
 
     def sized(self, capacities: Sequence[tuple[EndpointId, int]]) -> None:
         """Tokens that the endpoints say their caches hold."""

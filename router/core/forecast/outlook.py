@@ -64,7 +64,7 @@ class Outlook:
         page: its part of the cache mirror.
         decoding: requests of which tokens are still to come; ``context`` their prompts' tokens.
         foreign: predicted seconds of work that others than this router, and those that it hears
-            of, gave the endpoint.
+            of, gave the endpoint, as it said at ``reported_at``.
         pace: real seconds for each predicted one.
         share: the largest weight of the cluster over this endpoint's: an endpoint of half the
             weight is to have half the line.
@@ -88,6 +88,7 @@ class Outlook:
         "page",
         "predicted",
         "queued",
+        "reported_at",
         "share",
         "silent",
         "step",
@@ -103,6 +104,7 @@ class Outlook:
         self.decoding = 0
         self.context = 0.0
         self.foreign = 0.0
+        self.reported_at = 0.0
         self.share = 1.0
         self.silent = 0
         self.observed = 0.0
@@ -171,6 +173,12 @@ class Outlook:
             self._since = due
             work.assumed()
             self._decode(work)
+
+    def heed(self, foreign: float) -> None:
+        """The endpoint has so many predicted seconds of work that nobody told of."""
+        if foreign != self.foreign:
+            self.foreign = foreign
+            self.fold()
 
     def weigh(self, share: float) -> None:
         """The heaviest endpoint's weight is ``share`` times this one's."""
