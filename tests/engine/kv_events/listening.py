@@ -7,6 +7,7 @@ from typing import Any
 import zmq
 
 from engine.kv_events import Publisher
+from engine.kv_events.events import AllBlocksCleared
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PATIENCE_MS = 10_000
@@ -18,6 +19,7 @@ class Peers:
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
+        self.first = 0
 
     def open(self, kind: int, endpoint: str, **options: Any) -> zmq.Socket[bytes]:
         sock = self._context.socket(kind)
@@ -32,9 +34,10 @@ class Peers:
     def subscriber(
         self, publisher: Publisher, topic: bytes = b"", **options: Any
     ) -> zmq.Socket[bytes]:
-        """A SUB socket that has arrived: what is published from now on reaches it.
+        """A SUB socket that has arrived: batch number `first` is the next that it gets.
 
-        PUB does not tell who listens, so empty batches are published until one comes through.
+        PUB does not tell who listens, so empty batches are published until one comes through, and
+        then one to be recognised.
         """
         sock = self.open(zmq.SUB, publisher.endpoint, **options)
         sock.subscribe(topic)
@@ -43,9 +46,12 @@ class Peers:
             publisher.publish([])
             tried += 1
             assert tried * 20 < PATIENCE_MS
-        while publisher.queued or sock.poll(20):
-            sock.recv_multipart()
-        return sock
+        publisher.publish([AllBlocksCleared()])
+        while True:
+            _, number, payload = sock.recv_multipart()
+            if b"AllBlocksCleared" in payload:
+                self.first = int.from_bytes(number, "big") + 1
+                return sock
 
     def replay(self, publisher: Publisher, first: int, **options: Any) -> zmq.Socket[bytes]:
         assert publisher.replay_endpoint is not None
