@@ -125,15 +125,28 @@ class VllmMetrics:
         self._queries[""] += queries
         self._hits[""] += hits
 
-    def first_token(self, ttft: float, *, prompt_tokens: int, cached_tokens: int = 0) -> None:
-        """A request produced its first token `ttft` seconds after its arrival."""
+    def external_prefix(self, queries: int, hits: int) -> None:
+        """Of a prompt `queries` tokens were looked up in a slower tier and `hits` were there."""
+        self._counters["external_prefix_cache_queries"][""] += queries
+        self._counters["external_prefix_cache_hits"][""] += hits
+
+    def first_token(
+        self, ttft: float, *, prompt_tokens: int, cached_tokens: int = 0, external_tokens: int = 0
+    ) -> None:
+        """A request produced its first token `ttft` seconds after its arrival.
+
+        Of its `cached_tokens` so many as `external_tokens` came from a slower tier.
+        """
+        local_tokens = cached_tokens - external_tokens
         self._ttft.observe(ttft)
         self._prompt[""] += prompt_tokens
         by_source = self._counters["prompt_tokens_by_source"]
         by_source["local_compute"] += prompt_tokens - cached_tokens
-        by_source["local_cache_hit"] += cached_tokens
+        cached_by_source = self._counters["prompt_tokens_cached_by_source"]
+        for sources in (by_source, cached_by_source):
+            sources["local_cache_hit"] += local_tokens
+            sources["external_kv_transfer"] += external_tokens
         self._counters["prompt_tokens_cached"][""] += cached_tokens
-        self._counters["prompt_tokens_cached_by_source"]["local_cache_hit"] += cached_tokens
         self._histograms["request_prefill_kv_computed_tokens"].observe(
             prompt_tokens - cached_tokens
         )

@@ -68,7 +68,7 @@ PREEMPTIONS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0)
 FINISH_REASONS: Final = ("stop", "length", "abort", "error", "repetition")
 REJECTION_REASONS: Final = ("queue_full", "draining")
 WAITING_REASONS: Final = ("capacity", "deferred")
-PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit")
+PROMPT_SOURCES: Final = ("local_compute", "local_cache_hit", "external_kv_transfer")
 LOSS_REASONS: Final = ("queue_full", "slow_subscriber", "error")
 
 
@@ -155,6 +155,8 @@ CATALOGUE: Final[tuple[Row, ...]] = (
     _gauge("kv_cache_usage_perc", "Share of KV-cache blocks in use, 1 means all."),
     _counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
     _counter("prefix_cache_hits", "Prompt tokens found in the prefix cache."),
+    _counter("external_prefix_cache_queries", "Prompt tokens looked up in a slower tier."),
+    _counter("external_prefix_cache_hits", "Prompt tokens found in a slower tier."),
     _counter("num_preemptions", "Requests put back to waiting for want of KV blocks."),
     _counter("prompt_tokens", "Prompt tokens of requests that reached their first token."),
     _counter("prompt_tokens_by_source", "Prompt tokens by origin.", "source", PROMPT_SOURCES),

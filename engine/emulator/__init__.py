@@ -1,9 +1,10 @@
 """An engine without a model: vLLM's HTTP surface and metrics over a timing model, with faults."""
 
-from engine.emulator.config import PROFILES, ConfigError, EmulatorConfig
+from engine.emulator.config import ConfigError, EmulatorConfig
 from engine.emulator.faults import Fault, FaultBoard, FaultError, Kind
+from engine.emulator.profiles import PROFILES, Timing
 from engine.emulator.server import Emulator
-from engine.emulator.timing import EngineModel, Sequence, Timing
+from engine.emulator.timing import EngineModel, Sequence
 
 __all__ = [
     "PROFILES",

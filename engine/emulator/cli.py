@@ -11,8 +11,9 @@ from typing import Any
 import click
 import uvloop
 
-from engine.emulator.config import PROFILES, ConfigError, EmulatorConfig
+from engine.emulator.config import ConfigError, EmulatorConfig
 from engine.emulator.faults import Fault, FaultError
+from engine.emulator.profiles import PROFILES
 from engine.emulator.server import Emulator
 from engine.kv_events import KvEventsConfig, KvEventsError
 from engine.kv_events.wire import ENCODINGS
@@ -22,6 +23,9 @@ TIMING_OPTIONS = {
     "prefill_quadratic": "prefill_quadratic",
     "decode_step": "decode_step",
     "decode_per_seq": "decode_per_seq",
+    "decode_per_kv_token": "decode_per_kv_token",
+    "host_blocks": "host_blocks",
+    "reload_per_token": "reload_per_token",
     "max_num_seqs": "max_num_seqs",
     "max_num_batched_tokens": "max_num_batched_tokens",
     "num_gpu_blocks_override": "num_blocks",
@@ -61,10 +65,15 @@ TIMING_OPTIONS = {
 )
 @click.option("--decode-step", type=float, help="Seconds of one engine step.")
 @click.option("--decode-per-seq", type=float, help="Seconds added per decoding sequence.")
+@click.option(
+    "--decode-per-kv-token", type=float, help="Seconds added per token of decoding contexts."
+)
 @click.option("--max-num-seqs", type=int, help="Sequences in one batch.")
 @click.option("--max-num-batched-tokens", type=int, help="Tokens in one step.")
 @click.option("--num-gpu-blocks-override", type=int, help="KV-cache blocks.")
 @click.option("--block-size", type=int, help="Tokens per KV-cache block.")
+@click.option("--host-blocks", type=int, help="Blocks of a slower tier for what is evicted.")
+@click.option("--reload-per-token", type=float, help="Seconds per token loaded from there.")
 @click.option(
     "--enable-prefix-caching/--no-enable-prefix-caching",
     default=None,

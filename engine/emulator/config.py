@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from engine.emulator.timing import Timing
+from engine.emulator.profiles import PROFILES, Timing
 from engine.kv_events import KvEventsConfig
 from engine.kv_events.wire import ENCODINGS
-
-PROFILES: Final[Mapping[str, Timing]] = {
-    # No waiting anywhere: for tests of everything but time, and for measuring proxies.
-    "instant": Timing(),
-    # A model of a million parameters on one CPU thread.
-    "cpu-tiny": Timing(
-        prefill_tokens_per_second=20_000,
-        decode_step=0.0015,
-        decode_per_seq=0.00011,
-        max_num_seqs=64,
-        max_num_batched_tokens=512,
-        num_blocks=2048,
-        block_size=32,
-    ),
-    # Llama-3 8B in bf16 on one H100 of 80 GB: 8192 prompt tokens in 0.28 s of which 13 % is the
-    # quadratic part; a decode step reads 15 GB of weights; 55 GB are left for KV at 128 KiB/token.
-    "h100-8b": Timing(
-        prefill_tokens_per_second=33_700,
-        prefill_quadratic=1.1e-9,
-        decode_step=0.006,
-        decode_per_seq=0.00004,
-        max_num_seqs=256,
-        max_num_batched_tokens=8192,
-        num_blocks=27_000,
-        block_size=16,
-    ),
-}
 
 
 class ConfigError(ValueError):
@@ -106,10 +77,18 @@ class EmulatorConfig:
             ("prefill_quadratic", timing.prefill_quadratic, 0, 1),
             ("decode_step", timing.decode_step, 0, 3600),
             ("decode_per_seq", timing.decode_per_seq, 0, 3600),
+            ("decode_per_kv_token", timing.decode_per_kv_token, 0, 1),
+            ("host_blocks", timing.host_blocks, 0, 1 << 32),
+            ("reload_per_token", timing.reload_per_token, 0, 1),
         ]
         for name, value, low, high in limits:
             if not low <= value <= high:
                 raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
+        if timing.max_num_batched_tokens < timing.max_num_seqs:
+            raise ConfigError(
+                f"max_num_batched_tokens ({timing.max_num_batched_tokens}) must be at least "
+                f"max_num_seqs ({timing.max_num_seqs}), or prompts would starve"
+            )
         if not self.models or not all(self.models):
             raise ConfigError("at least one served model name is needed")
         if not self.name or not self.name.isascii() or not self.name.isprintable():

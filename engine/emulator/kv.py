@@ -5,6 +5,9 @@ is *anonymous* until it is full and registered; a named block is in use (some se
 it) or idle (kept for a later hit, first to go when room is needed).  A sequence reserves
 everything it will ever need when it is admitted, so it never has to be preempted.
 
+What is evicted goes to the host tier if there is one, where again the least recently used goes
+first.  A block is in one tier at a time: a hit in the host tier takes it back.
+
 With an `EventLog` every name that comes or goes is noted there.  The token ids in it are real: a
 token is four bytes of text, read as a little-endian number.
 """
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 from xxhash import xxh3_64_intdigest
 
 from engine.kv_events import EventLog
+from engine.kv_events.events import HOST
 
 BYTES_PER_TOKEN = 4
 
@@ -34,24 +38,30 @@ def chain_hashes(content: bytes, block_size: int, parent: int | None = None) -> 
 
 
 class Reservation:
-    """Blocks of one sequence: named ones in chain order, and a number of anonymous ones."""
+    """Blocks of one sequence: named ones in chain order, and a number of anonymous ones.
 
-    __slots__ = ("anonymous", "named")
+    `reloaded` of the named ones came from the host tier.
+    """
 
-    def __init__(self, named: list[int], anonymous: int) -> None:
+    __slots__ = ("anonymous", "named", "reloaded")
+
+    def __init__(self, named: list[int], anonymous: int, reloaded: int = 0) -> None:
         self.named = named
         self.anonymous = anonymous
+        self.reloaded = reloaded
 
     def __repr__(self) -> str:
         return f"Reservation(named={len(self.named)}, anonymous={self.anonymous})"
 
 
 class KvCache:
-    """Block pool of `num_blocks` blocks; all counts are blocks."""
+    """Block pool of `num_blocks` blocks and a host tier; all counts are blocks."""
 
-    def __init__(self, num_blocks: int, log: EventLog | None = None) -> None:
+    def __init__(self, num_blocks: int, host_blocks: int = 0, log: EventLog | None = None) -> None:
         self.num_blocks = num_blocks
+        self.host_blocks = host_blocks
         self._log = log
+        self._host: OrderedDict[int, None] = OrderedDict()
         self._empty = num_blocks
         self._references: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
@@ -66,34 +76,64 @@ class KvCache:
         """Named blocks, in use or idle."""
         return len(self._references) + len(self._idle)
 
+    @property
+    def hosted(self) -> int:
+        """Blocks in the host tier."""
+        return len(self._host)
+
     def hits(self, hashes: list[int]) -> int:
-        """How many leading blocks of a chain are present."""
+        """How many leading blocks of a chain are present, in either tier."""
+        host = self._host
         for n, name in enumerate(hashes):
-            if name not in self._references and name not in self._idle:
+            if name not in self._references and name not in self._idle and name not in host:
                 return n
         return len(hashes)
 
-    def reserve(self, shared: list[int], fresh: int) -> Reservation | None:
+    def reserve(self, shared: list[int], fresh: int, content: bytes = b"") -> Reservation | None:
         """Take the present blocks `shared` and `fresh` new ones; None when there is no room.
 
         New blocks come from the empty ones, then from the least recently used idle ones.
+        `shared` begins a chain, whose text begins with `content`.
         """
         idle_hits = sum(1 for name in shared if name in self._idle)
-        if fresh > self._empty + len(self._idle) - idle_hits:
+        loads = [n for n, name in enumerate(shared) if name in self._host] if self._host else []
+        wanted = fresh + len(loads)
+        if wanted > self._empty + len(self._idle) - idle_hits:
             return None
+        # Out of the host tier before the evicted come in, or these might push them out.
+        for n in loads:
+            self._leave_host(shared[n])
         for name in shared:
             if name in self._idle:
                 del self._idle[name]
-                self._references[name] = 1
-            else:
-                self._references[name] += 1
-        for _ in range(fresh - self._empty):
-            name, _ = self._idle.popitem(last=False)
-            self._empty += 1
-            if self._log is not None:
+            self._references[name] = self._references.get(name, 0) + 1
+        self._evict(wanted - self._empty)
+        self._empty -= wanted
+        if self._log is not None and loads:
+            span = self._log.block_size * BYTES_PER_TOKEN
+            tokens = array("I", content[: len(shared) * span])
+            self._log.stored(shared, loads, None, tokens)
+        return Reservation(list(shared), fresh, len(loads))
+
+    def _evict(self, count: int) -> None:
+        evicted = [self._idle.popitem(last=False)[0] for _ in range(count)]
+        self._empty += len(evicted)
+        if self._log is not None:
+            for name in evicted:
                 self._log.removed(name)
-        self._empty -= fresh
-        return Reservation(list(shared), fresh)
+        if not self.host_blocks or not evicted:
+            return
+        kept = evicted[-self.host_blocks :]
+        while len(self._host) + len(kept) > self.host_blocks:
+            self._leave_host(next(iter(self._host)))
+        self._host.update(dict.fromkeys(kept))
+        if self._log is not None:
+            self._log.offloaded(kept)
+
+    def _leave_host(self, name: int) -> None:
+        del self._host[name]
+        if self._log is not None:
+            self._log.removed(name, HOST)
 
     def register(
         self,
@@ -115,6 +155,8 @@ class KvCache:
             held.named.append(name)
             self._references[name] = 1
             fresh.append(n)
+            if name in self._host:
+                self._leave_host(name)
         if self._log is not None and fresh:
             self._log.stored(names, fresh, parent, array("I", content))
 
@@ -123,6 +165,7 @@ class KvCache:
         if self.in_use:
             return False
         self._idle.clear()
+        self._host.clear()
         self._empty = self.num_blocks
         if self._log is not None:
             self._log.cleared()
@@ -142,4 +185,7 @@ class KvCache:
         held.anonymous = 0
 
     def __repr__(self) -> str:
-        return f"KvCache(in_use={self.in_use}, idle={len(self._idle)}, of={self.num_blocks})"
+        return (
+            f"KvCache(in_use={self.in_use}, idle={len(self._idle)}, of={self.num_blocks}, "
+            f"hosted={self.hosted})"
+        )

@@ -166,5 +166,6 @@ class Pages:
         exchange.respond(204, b"")
 
     def requests(self, exchange: Exchange) -> None:
-        """What was seen so far."""
-        send(exchange, self._service.tally.to_mapping())
+        """What was seen so far, and how far the model's time has fallen behind the clock's."""
+        seen = self._service.tally.to_mapping()
+        send(exchange, {**seen, "lag_seconds": self._service.lag})

@@ -66,6 +66,7 @@ class EmulatorService:
             cache_config={
                 "block_size": timing.block_size,
                 "num_gpu_blocks": timing.num_blocks,
+                "num_cpu_blocks": timing.host_blocks,
                 "enable_prefix_caching": timing.prefix_caching,
             },
         )
@@ -83,6 +84,11 @@ class EmulatorService:
         self._number = 0
         self._work = {*self._inputs.readers, *self._readings.readers}
         self._pages: dict[str, dict[bytes, Handler]] = Pages(self).routes()
+
+    @property
+    def lag(self) -> float:
+        """Seconds by which the model's time was moved back because the process had no CPU."""
+        return self._skew
 
     def now(self) -> float:
         """Seconds of the model's time."""
@@ -332,11 +338,15 @@ class EmulatorService:
         assert sequence.first_token is not None
         sequence.last_token = sequence.first_token
         if self.config.timing.prefix_caching:
-            self.metrics.prefix(sequence.prompt_tokens, sequence.cached)
+            local = sequence.cached - sequence.reloaded
+            self.metrics.prefix(sequence.prompt_tokens, local)
+            if self.config.timing.host_blocks:
+                self.metrics.external_prefix(sequence.prompt_tokens - local, sequence.reloaded)
         self.metrics.first_token(
             sequence.first_token - sequence.arrival,
             prompt_tokens=sequence.prompt_tokens,
             cached_tokens=sequence.cached,
+            external_tokens=sequence.reloaded,
         )
 
     def _account_end(self, sequence: Sequence, reason: str) -> None:

@@ -4,13 +4,8 @@ The engine works in steps.  A step decodes one token for every sequence past its
 the rest of its token budget on prompts, first the ones already begun, then waiting ones in order
 of arrival (chunked prefill).  A waiting sequence is admitted when there is a seat and when all the
 KV blocks it will ever need can be reserved; while the head of the queue does not fit, nobody
-overtakes it.  A step lasts
-
-    decode_step + decode_per_seq * decoding + prompt_tokens / prefill_rate
-                + prefill_quadratic * sum(chunk * context)
-
-and all its tokens appear at its end.  Nothing here reads a clock: `now` is an argument, and
-`next_time` says when to call `advance` again.
+overtakes it.  How long a step lasts is in `profiles`; all its tokens appear at its end.  Nothing
+here reads a clock: `now` is an argument, and `next_time` says when to call `advance` again.
 """
 
 from __future__ import annotations
@@ -18,9 +13,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from engine.emulator.kv import BYTES_PER_TOKEN, KvCache, Reservation, chain_hashes
+from engine.emulator.profiles import Timing
 from engine.kv_events import Event, EventLog
 
 # Without any cost per step a long answer would come out in one burst and starve the event loop:
@@ -28,51 +23,20 @@ from engine.kv_events import Event, EventLog
 FREE_STEP_TOKENS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Costs and limits of the engine to imitate; times in seconds, sizes in tokens.
-
-    `prefill_quadratic` is seconds per (prompt token x token of context before it).
-    `max_queued` of None leaves the waiting queue unbounded.
-    """
-
-    prefill_tokens_per_second: float = math.inf
-    prefill_quadratic: float = 0.0
-    decode_step: float = 0.0
-    decode_per_seq: float = 0.0
-    max_num_seqs: int = 1024
-    max_num_batched_tokens: int = 8192
-    num_blocks: int = 262_144
-    block_size: int = 16
-    prefix_caching: bool = True
-    max_queued: int | None = None
-    speed: float = 1.0
-
-    @property
-    def free(self) -> bool:
-        """Whether steps take no time at all."""
-        return (
-            self.decode_step == 0
-            and self.decode_per_seq == 0
-            and self.prefill_quadratic == 0
-            and math.isinf(self.prefill_tokens_per_second)
-        )
-
-
 class Sequence:
     """One request in the model.
 
     `width` choices are decoded side by side from one prompt.  `target` is the number of tokens of
     each choice; 0 means that the prompt is only read (embeddings).  `hashes` are the chain of the
-    prompt's full blocks, of which the first `named` are in the prefix cache.  `fresh` is how many
-    tokens per choice the last step added.  A `slow_factor` of 3 makes every step last three times
-    as long for this sequence, `slow_delay` adds seconds per token; after `stall_at` tokens it
-    pauses for `stall_for` seconds.
+    prompt's full blocks, of which the first `named` are in the prefix cache.  Of the `cached`
+    tokens `reloaded` came from the host tier.  `fresh` is how many tokens per choice the last step
+    added.  A `slow_factor` of 3 makes every step last three times as long for this sequence,
+    `slow_delay` adds seconds per token; after `stall_at` tokens it pauses for `stall_for` seconds.
     """
 
     __slots__ = (
         *("owner", "prompt", "prompt_tokens", "target", "width", "hashes", "named", "cached"),
-        "computed",
+        *("reloaded", "computed"),
         *("produced", "fresh", "done", "arrival", "scheduled", "first_token", "last_token"),
         *("held", "not_before", "slow_factor", "slow_delay", "stall_at", "stall_for"),
     )
@@ -94,6 +58,7 @@ class Sequence:
         self.hashes: list[int] = []
         self.named = 0
         self.cached = 0
+        self.reloaded = 0
         self.computed = 0
         self.produced = 0
         self.fresh = 0
@@ -119,16 +84,18 @@ class Sequence:
 class Step:
     """What one engine step did: its span, its tokens, and the sequences that got tokens.
 
-    `events` are the changes of the KV cache since the step before.
+    `reloaded` tokens came from the host tier, `events` are the changes of the KV cache since the
+    step before.
     """
 
-    __slots__ = ("decoded", "end", "events", "prefilled", "progressed", "start")
+    __slots__ = ("decoded", "end", "events", "prefilled", "progressed", "reloaded", "start")
 
     def __init__(self, start: float) -> None:
         self.start = start
         self.end = start
         self.prefilled = 0
         self.decoded = 0
+        self.reloaded = 0
         self.progressed: list[Sequence] = []
         self.events: list[Event] = []
 
@@ -155,7 +122,7 @@ class EngineModel:
         self.timing = timing
         self._answer = answer
         self._log = log
-        self.kv = KvCache(timing.num_blocks, log)
+        self.kv = KvCache(timing.num_blocks, timing.host_blocks, log)
         self.waiting: OrderedDict[Sequence, None] = OrderedDict()
         self.running: dict[Sequence, None] = {}
         self.queued_prefill_tokens = 0
@@ -247,8 +214,8 @@ class EngineModel:
         plan = self._plan = []
         timing = self.timing
         step = Step(now)
-        budget = timing.max_num_batched_tokens
-        quadratic = 0.0
+        context = 0
+        begun: list[Sequence] = []
         held_until = math.inf
         for sequence in self.running:
             if sequence.not_before > now:
@@ -256,35 +223,43 @@ class EngineModel:
             elif sequence.computed >= sequence.prompt_tokens:
                 plan.append((sequence, 0))
                 step.decoded += sequence.width
-            elif budget > 0:
-                budget, cost = self._plan_prompt(step, sequence, budget)
-                quadratic += cost
-        budget -= step.decoded
-        while budget > 0 and self.waiting:
-            sequence = next(iter(self.waiting))
-            if not self._admit(sequence, now):
-                break
-            budget, cost = self._plan_prompt(step, sequence, budget)
-            quadratic += cost
+                context += (sequence.prompt_tokens + sequence.produced) * sequence.width
+            else:
+                begun.append(sequence)
+        quadratic = self._plan_prompts(step, begun)
         if not plan:
             self._wake = None if math.isinf(held_until) else held_until
             return
-        duration = (
-            timing.decode_step
-            + timing.decode_per_seq * step.decoded
-            + step.prefilled / timing.prefill_tokens_per_second
-            + timing.prefill_quadratic * quadratic
+        step.end = now + timing.step_seconds(
+            decoding=step.decoded,
+            context=context,
+            prompt=step.prefilled,
+            quadratic=quadratic,
+            reloaded=step.reloaded,
         )
-        step.end = now + duration / timing.speed
         self._step = step
 
-    def _plan_prompt(self, step: Step, sequence: Sequence, budget: int) -> tuple[int, float]:
-        chunk = min(budget, sequence.prompt_tokens - sequence.computed)
-        self._plan.append((sequence, chunk))
-        step.prefilled += chunk
-        return budget - chunk, chunk * (sequence.computed + chunk / 2)
+    def _plan_prompts(self, step: Step, begun: list[Sequence]) -> float:
+        """Spend what decoding leaves of the budget; the sum of tokens before each token."""
+        budget = self.timing.max_num_batched_tokens - step.decoded
+        quadratic = 0.0
+        while budget > 0:
+            if begun:
+                sequence = begun.pop(0)
+            elif self.waiting:
+                sequence = next(iter(self.waiting))
+                if not self._admit(sequence, step):
+                    break
+            else:
+                break
+            chunk = min(budget, sequence.prompt_tokens - sequence.computed)
+            self._plan.append((sequence, chunk))
+            step.prefilled += chunk
+            quadratic += chunk * (sequence.computed + chunk / 2)
+            budget -= chunk
+        return quadratic
 
-    def _admit(self, sequence: Sequence, now: float) -> bool:
+    def _admit(self, sequence: Sequence, step: Step) -> bool:
         if sequence.width > self._seats:
             return False
         size = self.timing.block_size
@@ -292,14 +267,17 @@ class EngineModel:
         usable = max(0, (sequence.prompt_tokens - 1) // size)
         hits = self.kv.hits(sequence.hashes[:usable])
         shared = sequence.hashes[:hits]
-        held = self.kv.reserve(shared, self._blocks_needed(sequence) - hits)
+        fresh = self._blocks_needed(sequence) - hits
+        held = self.kv.reserve(shared, fresh, sequence.prompt)
         if held is None:
             return False
+        sequence.reloaded = held.reloaded * size
+        step.reloaded += sequence.reloaded
         del self.waiting[sequence]
         self.running[sequence] = None
         self._seats -= sequence.width
         sequence.held = held
-        sequence.scheduled = now
+        sequence.scheduled = step.start
         sequence.named = hits
         sequence.cached = sequence.computed = hits * size
         self.queued_prefill_tokens -= sequence.computed

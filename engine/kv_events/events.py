@@ -91,6 +91,10 @@ class EventLog:
                 )
             )
 
+    def offloaded(self, names: list[int]) -> None:
+        """`names` were copied to the host tier; like vLLM this tells neither tokens nor parents."""
+        self._events.append(BlockStored(names, None, [], self.block_size, None, HOST, None))
+
     def removed(self, name: int, medium: str = DEVICE) -> None:
         """`name` is gone from `medium`."""
         last = self._events[-1] if self._events else None

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from engine.emulator.config import EmulatorConfig
+from engine.emulator.profiles import Timing
 from engine.emulator.server import Emulator
-from engine.emulator.timing import Timing
 from router.config.build import build
 from router.config.load import loads
 from router.control import engine_client

@@ -17,6 +17,8 @@ CURRENT_NAMES = [
     "cache_config_info",
     "prefix_cache_queries",
     "prefix_cache_hits",
+    "external_prefix_cache_queries",
+    "external_prefix_cache_hits",
     "num_preemptions",
     "prompt_tokens",
     "prompt_tokens_by_source",

@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 
 from engine.emulator.config import EmulatorConfig
+from engine.emulator.profiles import Timing
 from engine.emulator.server import Emulator
-from engine.emulator.timing import Timing
 
 PATIENCE = 20.0
 

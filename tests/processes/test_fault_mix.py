@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from engine.emulator.timing import Timing
+from engine.emulator.profiles import Timing
 from tests.processes.router_process import RouterProcess, emulator, serving, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

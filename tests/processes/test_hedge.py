@@ -1,6 +1,6 @@
 """Retries and hedges in a running router: from the file to the metrics and the admin API."""
 
-from engine.emulator.timing import Timing
+from engine.emulator.profiles import Timing
 from tests.processes.router_process import configuration, emulator, serving, until
 
 ROUTE = "{name: all, to: demo, timeouts: {connect: 2s}}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.emulator.timing import Timing
+from engine.emulator.profiles import Timing
 from tests.processes.router_process import configuration, emulator, serving
 
 RELOADS = 2000

@@ -54,6 +54,64 @@ def test_hits_are_not_counted_as_room_for_fresh_blocks() -> None:
     assert kv.reserve([1], 1) is not None
 
 
+def fill(kv: KvCache, names: list[int]) -> None:
+    """A sequence with these blocks comes and goes."""
+    hits = kv.hits(names)
+    held = kv.reserve(names[:hits], len(names) - hits)
+    assert held is not None
+    kv.register(held, names[hits:])
+    kv.release(held)
+
+
+def test_what_is_evicted_can_be_loaded_from_the_host_tier() -> None:
+    kv = KvCache(2, host_blocks=2)
+    fill(kv, [1, 2])
+    fill(kv, [3, 4])
+    assert (kv.cached, kv.hosted, kv.hits([1, 2])) == (2, 2, 2)
+    # The loads need room, so what was there is evicted into the places that they leave.
+    held = kv.reserve([1, 2], 0)
+    assert held is not None
+    assert held.reloaded == 2
+    assert (kv.in_use, kv.hosted, kv.hits([3, 4])) == (2, 2, 2)
+
+
+def test_the_host_tier_drops_the_least_recently_used() -> None:
+    kv = KvCache(2, host_blocks=3)
+    for names in ([1, 2], [3, 4], [5, 6]):
+        fill(kv, names)
+    # In the host tier came 2, 1, 4, 3, tails first; 2 had to go again.
+    assert [kv.hits([name]) for name in (1, 2, 3, 4, 5, 6)] == [1, 0, 1, 1, 1, 1]
+
+
+def test_a_batch_larger_than_the_host_tier_leaves_its_newest_there() -> None:
+    kv = KvCache(4, host_blocks=1)
+    fill(kv, [1, 2, 3, 4])
+    fill(kv, [5, 6, 7, 8])
+    assert [kv.hits([name]) for name in (1, 2, 3, 4)] == [1, 0, 0, 0]
+
+
+def test_what_is_computed_anew_is_not_kept_twice() -> None:
+    """A hole before it makes a block in the host tier useless: it is computed and lives above."""
+    kv = KvCache(2, host_blocks=1)
+    fill(kv, [1, 2])
+    fill(kv, [3, 4])
+    assert (kv.hits([1]), kv.hosted) == (1, 1)
+    held = kv.reserve([], 2)
+    assert held is not None
+    kv.register(held, [9, 1])
+    assert kv.hits([1]) == 1
+    kv.release(held)
+    assert kv.cached + kv.hosted == len({n for n in range(10) if kv.hits([n])})
+
+
+def test_loads_need_room_like_new_blocks() -> None:
+    kv = KvCache(2, host_blocks=4)
+    fill(kv, [1, 2])
+    fill(kv, [3, 4])
+    assert kv.reserve([1, 2], 1) is None
+    assert (kv.in_use, kv.hosted) == (0, 2)
+
+
 class PoolMachine(RuleBasedStateMachine):
     """Sequences over a small alphabet of chains come, fill blocks and go."""
 
@@ -111,7 +169,7 @@ TestPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=N
 
 def test_a_reservation_says_what_it_holds() -> None:
     assert repr(Reservation([1], 2)) == "Reservation(named=1, anonymous=2)"
-    assert repr(KvCache(3)) == "KvCache(in_use=0, idle=0, of=3)"
+    assert repr(KvCache(3)) == "KvCache(in_use=0, idle=0, of=3, hosted=0)"
 
 
 @pytest.mark.parametrize("size", [1, 16, 128])

@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from xxhash import xxh3_64_intdigest
 
 from engine.emulator import Emulator
+from engine.emulator.profiles import Timing
 from engine.emulator.text import answer_text
-from engine.emulator.timing import EngineModel, Sequence, Timing
+from engine.emulator.timing import EngineModel, Sequence
 from engine.kv_events import EventLog, KvEventsConfig, KvEventsError
 from engine.kv_events.wire import ENCODINGS
 from tests.engine.kv_events.listening import ANY_PORT, Peers
@@ -37,10 +38,16 @@ def block_name(parent: int | None, tokens: list[int], extra: tuple[str, ...] | N
 class PublishedCache(RuleBasedStateMachine):
     """Requests over a small alphabet come, are cancelled and finish; the cache is always short."""
 
-    @initialize(blocks=st.integers(6, 14), budget=st.integers(1, 9))
-    def start(self, blocks: int, budget: int) -> None:
+    @initialize(
+        blocks=st.integers(6, 14), host=st.sampled_from([0, 1, 4, 9]), budget=st.integers(1, 9)
+    )
+    def start(self, blocks: int, host: int, budget: int) -> None:
         timing = Timing(
-            decode_step=1.0, num_blocks=blocks, block_size=SIZE, max_num_batched_tokens=budget
+            decode_step=1.0,
+            num_blocks=blocks,
+            host_blocks=host,
+            block_size=SIZE,
+            max_num_batched_tokens=budget,
         )
         self.log = EventLog(SIZE)
         self.model = EngineModel(timing, answer_text, self.log)
@@ -86,17 +93,19 @@ class PublishedCache(RuleBasedStateMachine):
 
     @rule()
     def reset(self) -> None:
-        before = set(self.shadow.blocks["GPU"])
+        before = {medium: set(held) for medium, held in self.shadow.blocks.items()}
         idle = self.model.kv.in_use == 0
         assert self.model.kv.clear() is idle
         self.hear()
-        assert self.shadow.blocks["GPU"] == (set() if idle else before)
+        assert self.shadow.blocks == ({"GPU": set(), "CPU": set()} if idle else before)
 
     @invariant()
     def the_events_tell_what_the_cache_holds(self) -> None:
-        told = self.shadow.blocks["GPU"]
-        assert len(told) == self.model.kv.cached
-        assert all(self.model.kv.hits([name]) == 1 for name in told)
+        device, host = self.shadow.blocks["GPU"], self.shadow.blocks["CPU"]
+        assert not device & host
+        assert (len(device), len(host)) == (self.model.kv.cached, self.model.kv.hosted)
+        assert all(self.model.kv.hits([name]) == 1 for name in device | host)
+        assert len(host) <= self.model.timing.host_blocks
 
     @invariant()
     def prompts_not_yet_computed_are_counted(self) -> None:

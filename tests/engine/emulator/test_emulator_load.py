@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from engine.emulator import Emulator
-from engine.emulator.timing import Timing
+from engine.emulator.profiles import Timing
 
 Launch = Callable[..., Awaitable[Emulator]]
 Web = Callable[[Emulator], Any]

@@ -44,6 +44,45 @@ def test_advance_far_ahead_gives_the_same_steps_as_one_by_one() -> None:
     assert [round(step.end, 6) for step in model.advance(100.0)] == [5.2, 5.3, 5.4]
 
 
+def test_a_step_slows_down_with_the_contexts_it_reads() -> None:
+    timing = Timing(decode_step=0.1, decode_per_kv_token=0.001, block_size=4, num_blocks=1000)
+    model = EngineModel(timing)
+    model.submit(sequence("a", 100, 3), now=0.0)
+    model.submit(sequence("b", 10, 2, width=2), now=0.0)
+    # 101 tokens of "a" while the prompt of "b" is computed, then 102 and twice 11 of "b".
+    assert timeline(model) == [
+        (0.1, "a", 1),
+        (0.301, "a", 2),
+        (0.301, "b", 1),
+        (0.525, "a", 3),
+        (0.525, "b", 2),
+    ]
+
+
+def test_what_comes_from_the_host_tier_takes_its_time() -> None:
+    timing = Timing(
+        decode_step=0.1, reload_per_token=0.01, block_size=4, num_blocks=3, host_blocks=9
+    )
+    model = EngineModel(timing)
+    model.submit(sequence("a", 8, 1), now=0.0)
+    model.submit(sequence("b", 8, 1), now=0.0)
+    again = sequence("a", 8, 1)
+    model.submit(again, now=0.0)
+    # Each needs all three blocks, so "b" pushes "a" down, from where its first block comes back;
+    # its second one is computed, as the last token of a prompt always is.
+    assert timeline(model) == [(0.1, "a", 1), (0.2, "b", 1), (0.34, "a", 1)]
+    assert (again.cached, again.reloaded) == (4, 4)
+
+
+def test_decoding_takes_from_the_budget_of_prompts() -> None:
+    timing = Timing(decode_step=0.1, max_num_batched_tokens=10, max_num_seqs=8)
+    model = EngineModel(timing)
+    model.submit(sequence("a", 2, 5, width=4), now=0.0)
+    model.submit(sequence("b", 22, 1), now=0.0)
+    # "a" has begun alone; its 4 choices leave 6 a step to the prompt: 6 + 6 + 6 + 4.
+    assert [at for at, who, _ in timeline(model) if who == "b"] == [0.5]
+
+
 def test_a_newcomer_joins_at_the_next_step_and_slows_the_others() -> None:
     model = EngineModel(STEADY)
     model.submit(sequence("a", 100, 4), now=0.0)
@@ -225,3 +264,27 @@ def test_the_h100_profile_is_near_its_sources() -> None:
     assert first == pytest.approx(0.28, rel=0.1)
     assert second - first == pytest.approx(0.006, rel=0.1)
     assert timing.decode_step + 256 * timing.decode_per_seq == pytest.approx(0.016, rel=0.1)
+
+
+@pytest.mark.parametrize("profile", ["h100-8b-hbm", "h100-8b-offload"])
+def test_the_profiles_for_routing_are_those_of_the_measured_engine(profile: str) -> None:
+    """Steps of an H100 with Llama-3.1-8B: 8.2, 17.8, 30.2 and 64.8 ms, here within a sixth."""
+    timing = PROFILES[profile]
+    for tokens, measured in ((1, 0.0082), (512, 0.0178), (1024, 0.0302), (2048, 0.0648)):
+        model = EngineModel(timing)
+        model.submit(sequence("a", tokens, 1), now=0.0)
+        assert timeline(model)[0][0] == pytest.approx(measured, rel=1 / 6)
+    model = EngineModel(timing)
+    model.submit(sequence("a", 4096, 2), now=0.0)
+    (first, _, _), (second, _, _) = timeline(model)
+    assert first == pytest.approx(0.126, rel=0.01)
+    assert second - first == pytest.approx(0.0083, rel=0.03)
+
+
+def test_the_profiles_for_routing_hold_what_they_say() -> None:
+    hbm, offload = PROFILES["h100-8b-hbm"], PROFILES["h100-8b-offload"]
+    assert (hbm.num_blocks * hbm.block_size, hbm.host_blocks) == (412_000, 0)
+    assert offload.num_blocks * offload.block_size == 824_000
+    assert (offload.num_blocks + offload.host_blocks) * offload.block_size == 3_300_000
+    assert hbm.decode_per_kv_token == 2 * offload.decode_per_kv_token == 50e-9
+    assert offload.reload_per_token == 2.6e-6

@@ -1,4 +1,4 @@
-"""Load in the head of the engine's answers."""
+"""What a router learns from answers and metrics: load in the head, cached tokens, cache size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.engine.server.serving import Running, serving
 
@@ -72,3 +73,28 @@ async def test_without_the_header_there_is_no_report(server: Running) -> None:
             async with http.post("/v1/completions", json=asked(3), headers=headers) as answer:
                 assert answer.status == 200
                 assert "endpoint-load-metrics" not in answer.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_usage_tells_the_tokens_that_were_cached(checkpoint: Path, stream: bool) -> None:
+    async def cached(http: aiohttp.ClientSession) -> int:
+        body = asked(13, stream=stream)
+        if stream:
+            body["stream_options"] = {"include_usage": True}
+        async with http.post("/v1/completions", json=body) as answer:
+            text = await answer.text()
+        usage = json.loads(text.split("data: ")[-2] if stream else text)["usage"]
+        return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+    async with (
+        serving(checkpoint, "--block-size", "4", "--num-gpu-blocks-override", "50") as server,
+        aiohttp.ClientSession(server.url) as http,
+    ):
+        assert [await cached(http), await cached(http)] == [0, 12]
+        async with http.get("/metrics") as answer:
+            page = await answer.text()
+        (info,) = (line for line in page.splitlines() if line.startswith("vllm:cache_config_info{"))
+        assert 'block_size="4"' in info
+        assert 'num_gpu_blocks="50"' in info
+        assert 'vllm:prefix_cache_queries_total{engine="0",model_name="tiny"} 26.0' in page
+        assert 'vllm:prefix_cache_hits_total{engine="0",model_name="tiny"} 12.0' in page
