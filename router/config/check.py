@@ -15,7 +15,6 @@ import msgspec
 
 from router.config.document import Document, resolve
 from router.config.findings import Path, Problem, closest
-from router.config.schema import PLANNED_BALANCERS
 from router.config.section import Section
 from router.config.units import QUANTITIES, Amount, Secret
 
@@ -151,9 +150,6 @@ class _Walk:
             self.fault(path, f"missing field {field!r}: one of {', '.join(known)}")
             return None
         tag = value[field]
-        if tag in PLANNED_BALANCERS:
-            self.fault((*path, field), f"{tag!r} is not supported by this version")
-            return None
         struct = by_tag.get(tag) if isinstance(tag, str) else None
         if struct is None:
             self.fault(

@@ -10,6 +10,7 @@ import msgspec
 
 from router.config import lint_access as access
 from router.config import lint_actions as actions
+from router.config import lint_balancers as balancers
 from router.config import lint_clusters as clusters
 from router.config import lint_detours as detours
 from router.config import lint_limits as limits
@@ -173,5 +174,13 @@ RULES: tuple[Rule, ...] = (
          queue.shares_by_the_clients_word),
     Rule("WP086", "warning", "comments that nobody gets",
          "Shorten queue.comments, or lengthen timeouts.queue.", queue.comments_that_nobody_gets),
+    Rule("WP090", "warning", "affinity that never yields to load",
+         "Lower balance_abs_threshold below what an endpoint may have in flight.",
+         balancers.affinity_that_never_yields),
+    Rule("WP091", "warning", "prompts without a match flood a new endpoint",
+         "Leave out fallback, or set it to least_loaded.", balancers.smallest_tree),
+    Rule("WP092", "warning", "load that is known too late",
+         "Add the scorer token_load or in_flight, or set scrape.interval to 100ms.",
+         balancers.load_known_too_late),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

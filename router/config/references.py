@@ -14,6 +14,7 @@ from router.config.limits import RedisSpec, limit_problems, redis_problems
 from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
 from router.config.schema import Config
+from router.config.scorer_references import scorer_problems
 from router.config.tls_files import tls_problems
 from router.config.units import Address
 from router.core.balancers.predicted_ttft import PredictedTtft
@@ -127,6 +128,7 @@ def _cluster(cluster: ClusterSpec, redis: RedisSpec | None, path: Path) -> Itera
         yield Problem(
             (*path, "back_pressure", "min"), f"must not be longer than max ({pushing.max})"
         )
+    yield from scorer_problems(cluster, path)
     scrape = cluster.scrape
     if scrape is not None and scrape.stale_after < scrape.interval:
         yield Problem(

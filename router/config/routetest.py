@@ -24,7 +24,7 @@ from router.config.units import Percent
 from router.core.actions import UNCHANGED
 from router.core.admission.estimates import Consumption
 from router.core.admission.token_bucket import Bottomless, LocalBuckets
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.director import Director
 from router.core.events import COMPLETE, CONNECTED, START, Answer, Connect, Head, Reject
 from router.core.exchange import Exchange

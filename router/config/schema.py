@@ -220,12 +220,6 @@ class Config(Section, frozen=True, kw_only=True):
     redis: Annotated[RedisSpec | None, doc("Where limits of `scope: global` are kept.")] = None
 
 
-PLANNED_BALANCERS = (
-    "scored",
-)  # fmt: skip
-"""Named by the design; refused as not supported, not as a slip of the pen."""
-
-
 SHOWN_DIGITS = 12
 """Of a key's digest: enough to tell keys apart, too few to try guesses at a weak one."""
 

@@ -3,7 +3,7 @@
 One shared mapping, five parts. First a table of in-flight counts, a row per slot (an endpoint or a
 cluster) and a column per worker; a cell has exactly one writer, so no lock is needed, and a
 64-bit cell is written whole. Then the words of the affinity table, which every worker writes: see
-``router.core.balancers.affinity`` for why that is harmless. Then the rate limits' buckets, see
+``router.core.affinity`` for why that is harmless. Then the rate limits' buckets, see
 ``router.control.shared_buckets``. A word per row in which all workers count an endpoint's failures
 in a row, see ``router.core.health.monitor``. Last the sessions' words, see
 ``router.core.session.table``. Control makes the board, passes its file
@@ -15,7 +15,7 @@ import os
 import tempfile
 
 from router.control.shared_buckets import ENTRY, SharedBuckets
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.session.table import SessionTable
 
 CELL = 8

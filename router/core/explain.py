@@ -14,7 +14,7 @@ import msgspec
 
 from router.core.access.tenants import in_the_name_of
 from router.core.admission.token_bucket import BucketSpec, Draw, Verdict, judge
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.clock import Rng
 from router.core.director import Director
 from router.core.elsewhere_explained import links_seen, mirrors_seen

@@ -8,7 +8,7 @@ is released, so that an endpoint that comes back finds its own in-flight count.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
 from router.core.health.outlier import Detector, Outlier
 from router.core.health.strain import Strain

@@ -7,7 +7,7 @@ and locality of a cluster. What they learn of endpoints is the same for all: it 
 from collections.abc import Callable
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.load import LoadReport
 from router.core.model import EndpointId
 

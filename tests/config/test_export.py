@@ -115,6 +115,11 @@ BEYOND += (
     "kept in Redis",
     "rate and",
     "cannot be held",
+    "hashed at",
+    "given twice",
+    "needs a weight",
+    "and scrape is off",
+    "does not tell",
 )
 
 

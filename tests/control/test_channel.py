@@ -18,7 +18,7 @@ from router.control.messages import (
     decode_to_worker,
     encode,
 )
-from router.core.load import LoadReport
+from router.core.load import Adapters, LoadReport
 from router.telemetry.totals import Spread, Totals
 
 
@@ -43,9 +43,10 @@ async def pair(decode=decode_to_worker):
     return recipient, receiving, sending
 
 
+LOAD = LoadReport(1.5, 2, 3, None, 40, 50, Adapters(frozenset("ab"), frozenset(), 4))
 MESSAGES = [
     SnapshotUpdate(generation=3, config=b"\x00" * 300_000, slots={"c/h:1": 1, "c": 0}),
-    HostStates(hosts=(HostUpdate(id="c/h:1", admin=1, load=LoadReport(1.5, 2, 3, None, 40, 50)),)),
+    HostStates(hosts=(HostUpdate(id="c/h:1", admin=1, load=LOAD),)),
     Cancel(serial=9, query=1),
 ]
 

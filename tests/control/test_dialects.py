@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from router.config.build import build
@@ -16,7 +17,7 @@ from router.control.engine_client import EngineClient
 from router.control.probes import Prober
 from router.control.roster import Roster, Standing
 from router.control.scrape import Scraper
-from router.core.load import LoadReport
+from router.core.load import Adapters, LoadReport
 from router.core.snapshot import Snapshot
 
 VLLM = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -37,6 +38,11 @@ CACHE = b"""# TYPE vllm:cache_config_info gauge
 vllm:cache_config_info{block_size="16",cache_dtype="auto",engine="0",num_gpu_blocks="27000"} 1.0
 vllm:cache_config_info{block_size="32",cache_dtype="a,b}",engine="1",num_gpu_blocks="100"} 1.0
 vllm:cache_config_info{block_size="32",cache_dtype="a,b}",engine="1",num_gpu_blocks="100"} 1.0
+"""
+ADAPTERS = b"""
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapters=""} 1.7e+09
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="a, b",waiting_lora_adapters="c"} 1.8e+09
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="a",waiting_lora_adapters=""} 1.75e+09
 """
 
 SGLANG = b"""# HELP sglang:num_running_reqs The number of running requests.
@@ -123,6 +129,17 @@ PAGES: dict[str, tuple[str, bytes, LoadReport]] = {
         VLLM + CACHE.replace(b'"100"', b'"' + b"9" * 5000 + b'"'),
         LoadReport(5.0, 7, 1, 0.5),
     ),
+    "the latest adapters": (
+        "vllm",
+        VLLM_OF_2024 + ADAPTERS,
+        LoadReport(
+            5.0,
+            2,
+            0,
+            0.125,
+            adapters=Adapters(frozenset({"a", "b"}), frozenset({"c"}), 4),
+        ),
+    ),
     "one rank": ("sglang", SGLANG, LoadReport(5.0, 162, 2826, 0.28, capacity=570979)),
     "ranks and priorities": (
         "sglang",
@@ -165,6 +182,14 @@ def test_a_page(case: str) -> None:
 def test_what_is_missing_is_named(engine: str, page: bytes, missing: str) -> None:
     with pytest.raises(DialectError, match=missing):
         BY_NAME[engine].load(page, 0.0)
+
+
+def test_what_an_engine_is_said_to_tell_its_page_tells() -> None:
+    told: dict[str, set[str]] = {name: set() for name in ENGINES}
+    for engine, _, report in PAGES.values():
+        fields = msgspec.structs.asdict(report)
+        told[engine] |= {name for name, value in fields.items() if value is not None} - {"at"}
+    assert told == {name: set(engine.tells) for name, engine in ENGINES.items()}
 
 
 def test_every_engine_with_a_page_has_a_dialect_and_only_those() -> None:

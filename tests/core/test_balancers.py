@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from router.core import balancers
+from router.core.affinity import AffinityTable
 from router.core.balancers import REGISTRY
-from router.core.balancers.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.cache_aware import CacheAware
 from router.core.balancers.chwbl import Chwbl
@@ -33,7 +33,8 @@ def test_every_balancer_file_is_in_the_registry() -> None:
         member.Spec
         for module in pkgutil.iter_modules(balancers.__path__)
         for member in vars(importlib.import_module(f"router.core.balancers.{module.name}")).values()
-        if isinstance(getattr(member, "Spec", None), type)
+        if isinstance(spec := getattr(member, "Spec", None), type)
+        and issubclass(spec, BalancerSpec)
     }
     assert specs == {balancer.Spec for balancer in REGISTRY}
 

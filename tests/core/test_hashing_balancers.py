@@ -15,9 +15,9 @@ import xxhash
 
 from router.core.balancers import maglev, ring_hash
 from router.core.balancers.base import Balancer, BalancerSpec
-from router.core.balancers.hash_key import HashKey
 from router.core.balancers.maglev import Maglev
 from router.core.balancers.ring_hash import RingHash
+from router.core.hash_key import HashKey
 from router.core.host import HostState
 from router.core.memory import ClusterMemory
 from router.core.model import LlmRequest

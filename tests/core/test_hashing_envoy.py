@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.balancers.maglev import Maglev
 from router.core.balancers.ring_hash import RingHash
 from router.core.host import HostState, SoleWorker

@@ -12,8 +12,8 @@ from router.config.build import build
 from router.config.load import loads
 from router.control.board import Board, create_file
 from router.core.admission.token_bucket import Draw
+from router.core.affinity import AffinityTable
 from router.core.balancers import REGISTRY
-from router.core.balancers.affinity import AffinityTable
 from router.core.director import Director
 from router.core.errors import RouterError
 from router.core.events import START, Connect, Reject

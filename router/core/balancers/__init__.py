@@ -14,6 +14,7 @@ from router.core.balancers.prefix_hash import PrefixHash
 from router.core.balancers.random import RandomChoice
 from router.core.balancers.ring_hash import RingHash
 from router.core.balancers.round_robin import RoundRobin
+from router.core.balancers.scored import Scored
 
 REGISTRY = (
     PredictedTtft,
@@ -27,5 +28,6 @@ REGISTRY = (
     Chwbl,
     CacheAware,
     DynamoCost,
+    Scored,
 )
 """Every balancer that a configuration can name."""

@@ -23,9 +23,9 @@ import msgspec
 from xxhash import xxh64_intdigest
 
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
-from router.core.balancers.hash_key import SOURCE_PATTERN, HashKey
 from router.core.balancers.weighted import cheapest
 from router.core.clock import Rng
+from router.core.hash_key import SOURCE_PATTERN, HashKey
 from router.core.host import HostState
 from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest

@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 import msgspec
 import xxhash
 
-from router.core.balancers.affinity import AffinityTable
+from router.core.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
-from router.core.balancers.hash_key import SOURCE_PATTERN, HashKey
 from router.core.balancers.weighted import least_loaded
 from router.core.clock import Rng
+from router.core.hash_key import SOURCE_PATTERN, HashKey
 from router.core.host import HostState
 from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest

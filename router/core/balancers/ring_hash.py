@@ -18,8 +18,8 @@ import msgspec
 from xxhash import xxh64_intdigest
 
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
-from router.core.balancers.hash_key import Combination, HashKey, KeySources, random_key
 from router.core.clock import Rng
+from router.core.hash_key import Combination, HashKey, KeySources, random_key
 from router.core.host import HostState
 from router.core.memory import ClusterMemory
 from router.core.model import EndpointId, LlmRequest

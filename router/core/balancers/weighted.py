@@ -69,7 +69,7 @@ def cheapest(
         if min(left) < inf:
             costs = left
     least = min(costs)
+    if costs.count(least) == 1:
+        return hosts[costs.index(least)]
     tied = [host for host, cost in zip(hosts, costs, strict=True) if cost == least]
-    if len(tied) == 1:
-        return tied[0]
     return drawn(tied, [host.weight for host in tied], rng)

@@ -10,7 +10,6 @@ late by every request of a burst.
 from collections.abc import Sequence
 from typing import Final
 
-from router.core.balancers.edf import weights_differ
 from router.core.host import HostState, Outcome
 from router.core.model import BYTES_PER_TOKEN, EndpointId, LlmRequest
 from router.core.prefix.active import ActivePrefixes, Uses
@@ -106,7 +105,7 @@ class Lineup:
         self.rows = rows
         self.outstanding = outstanding
         self.shares: Sequence[float] | None = None
-        if weights_differ(hosts):
+        if len({host.weight for host in hosts}) > 1:
             mean = sum(host.weight for host in hosts) / len(hosts)
             self.shares = [host.weight / mean for host in hosts]
 
