@@ -8,7 +8,7 @@ read is the data plane's business, so the composition root hands in the function
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from aiohttp import web
@@ -17,7 +17,8 @@ from router.admin.respond import AdminError, json_answer
 from router.control.plane import ControlPlane
 from router.core.errors import RouterError
 from router.core.explain import Known, World, explain, refused
-from router.core.explanation import Description, Explanation, OwnAnswer
+from router.core.explanation import Description, OwnAnswer
+from router.core.forecast.seen import ForecastSeen
 from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
 from router.telemetry.totals import Totals
@@ -25,6 +26,8 @@ from router.telemetry.totals import Totals
 Describe = Callable[[Description, Snapshot], LlmRequest]
 
 VIEW = "of the running router: health, load, places, buckets and conversations as control sees them"
+PREDICTED = "; prompts in line and in caches as a worker does"
+UNPREDICTED = "; no worker told of prompts in line and in caches"
 
 _Short = Annotated[str, msgspec.Meta(max_length=65536)]
 
@@ -62,14 +65,17 @@ class ExplainViews:
     async def explain(self, request: web.Request) -> web.Response:
         question = _question(await request.read())
         snapshot = self._plane.store.snapshot
-        world = view(self._plane, snapshot)
         # A large table takes a while to build, and probes and reports are not to wait for it.
-        told = await asyncio.to_thread(self._answer, question, snapshot, world)
-        return json_answer(told)
+        asked = await asyncio.to_thread(self._read, question, snapshot)
+        if isinstance(asked, RouterError):
+            return json_answer(refused(asked, VIEW))
+        forecasts = await self._forecasts(snapshot, asked)
+        world = view(self._plane, snapshot, forecasts)
+        rng = random.Random(question.seed)
+        return json_answer(await asyncio.to_thread(explain, snapshot, asked, rng, world))
 
-    def _answer(
-        self, question: Question, snapshot: Snapshot, world: World
-    ) -> Explanation | dict[str, Any]:
+    def _read(self, question: Question, snapshot: Snapshot) -> LlmRequest | RouterError:
+        """The request, or why it is refused before any route is looked at."""
         words = Description(
             method=question.method,
             path=question.path,
@@ -84,15 +90,25 @@ class ExplainViews:
             body=_body(question),
         )
         try:
-            asked = self._describe(words, snapshot)
+            return self._describe(words, snapshot)
         except RouterError as error:
-            return refused(error, world.view)
+            return error
         except OwnAnswer as own:
             raise AdminError(400, str(own), param="path", code="own_answer") from None
-        return explain(snapshot, asked, random.Random(question.seed), world)
+
+    async def _forecasts(
+        self, snapshot: Snapshot, asked: LlmRequest
+    ) -> dict[str, ForecastSeen] | None:
+        """What a worker predicts for the request; None if it should, and none answers."""
+        predicting = tuple(
+            name for name, cluster in snapshot.clusters.items() if cluster.balancer.reads_prompt
+        )
+        return await self._plane.supervisor.forecasts(predicting, asked) if predicting else {}
 
 
-def view(plane: ControlPlane, snapshot: Snapshot) -> World:
+def view(
+    plane: ControlPlane, snapshot: Snapshot, forecasts: dict[str, ForecastSeen] | None
+) -> World:
     """What control knows at this moment, copied, but for tables too large to be."""
     now = asyncio.get_running_loop().time()
     standings = plane.roster.standings
@@ -103,7 +119,7 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
     keys = [*(name for cluster in clusters for name, _ in cluster.pools()), *endpoints]
     totals = plane.supervisor.totals()
     return World(
-        view=VIEW,
+        view=VIEW + (UNPREDICTED if forecasts is None else PREDICTED if forecasts else ""),
         now=now,
         known={
             id_: Known(
@@ -130,6 +146,7 @@ def view(plane: ControlPlane, snapshot: Snapshot) -> World:
         affinity=plane.board.affinity(),
         sessions=plane.board.sessions(),
         level=plane.board.buckets().level,
+        forecasts=forecasts or {},
     )
 
 

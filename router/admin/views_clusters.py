@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from router.admin.respond import AdminError, json_answer, not_found
+from router.admin.view_forecasts import cluster_forecast, endpoint_forecast
 from router.admin.view_queues import queues
 from router.config.schema import redacted_value
 from router.config.units import Duration
@@ -133,6 +134,7 @@ class ClusterViews:
             "locality_weights": dict(cluster.locality_weights),
             "queue": msgspec.to_builtins(cluster.queue)
             | {"breakers": queues(cluster, counts.totals, self._plane.in_flight)},
+            "forecast": cluster_forecast(cluster, counts.totals),
             "usable": sum(1 for standing in standings if standing.usable),
             "endpoints": [self._endpoint(standing, counts) for standing in standings],
         }
@@ -160,6 +162,7 @@ class ClusterViews:
             "in_flight": self._plane.in_flight(endpoint.id),
             "outcomes": counts.outcomes.get((endpoint.cluster, endpoint.address), {}),
             "load": _load(standing, now),
+            "forecast": endpoint_forecast(endpoint, counts.totals),
             "scrape_error": standing.scrape_error,
             "probe_error": standing.probe_error,
             "probed_ago": None if standing.probed_at is None else _ago(now, standing.probed_at),

@@ -30,6 +30,7 @@ KINDS = {
     "drain": "a drain came to its end: drained, cancelled or undone",
     "discovery": "a cluster's endpoints changed, or their source failed or works again",
     "breaker": "a circuit breaker refuses requests, or no longer does",
+    "prediction": "a cluster's caches hold something else than balancing expects, or no longer do",
     "reload": "a configuration came in force, or was refused",
     "certificate": "a certificate was read again, or could not be",
     "worker": "a worker process started, was found stuck, or died",

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from router.config.tls_material import ServerPem, UpstreamPem
+from router.core.forecast.seen import ForecastSeen
 from router.core.load import LoadReport
 from router.telemetry.totals import Totals
 
@@ -122,6 +123,16 @@ class RequestsQuery(Message, frozen=True, kw_only=True):
     endpoint: str | None = None
 
 
+class ForecastQuery(Message, frozen=True, kw_only=True):
+    """What do these clusters' forecasts say of a prompt?"""
+
+    query: int
+    clusters: tuple[str, ...]
+    checkpoints: tuple[int, ...]
+    prompt_bytes: int
+    conversation: int
+
+
 # --- to control -----------------------------------------------------------------------------
 
 
@@ -136,6 +147,13 @@ class Ack(Message, frozen=True, kw_only=True):
 class RequestsReply(Message, frozen=True, kw_only=True):
     query: int
     requests: list[dict[str, Any]]
+
+
+class ForecastReply(Message, frozen=True, kw_only=True):
+    """By cluster; those that do not predict are left out."""
+
+    query: int
+    clusters: dict[str, ForecastSeen]
 
 
 class CancelReply(Message, frozen=True, kw_only=True):
@@ -181,8 +199,18 @@ ToWorker = (
     | Cancel
     | CancelAt
     | RequestsQuery
+    | ForecastQuery
 )
-ToControl = Ack | RequestsReply | CancelReply | StatsReport | Suspected | PushedBack | AccessLines
+ToControl = (
+    Ack
+    | RequestsReply
+    | ForecastReply
+    | CancelReply
+    | StatsReport
+    | Suspected
+    | PushedBack
+    | AccessLines
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -38,6 +38,7 @@ from router.control.sockets import ReservedAddress
 from router.control.store import ConfigStore
 from router.control.store_watch import StoreWatch
 from router.control.supervisor import Supervisor
+from router.control.trust_watch import TrustWatch
 from router.core.health.monitor import counts_in
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
@@ -121,7 +122,8 @@ class ControlPlane:
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.priorities = PriorityWatch(self.roster, self.journal.add)
         self.breakers = BreakerWatch(self.journal.add, self.in_flight, self.supervisor.totals)
-        self._stores = StoreWatch(lambda: [w.totals for w in self.supervisor.workers.values()])
+        self._stores = StoreWatch(self.supervisor.reports)
+        self._trust = TrustWatch(self.journal.add, self.supervisor.reports)
         self.certificates = MaterialWatch(
             lambda: self.store.config, self._certificates_changed, tell=self.journal.add
         )
@@ -323,6 +325,7 @@ class ControlPlane:
             self.priorities.look(self.store.snapshot)
             self.breakers.look(self.store.snapshot.clusters.values())
             self._stores.look(self.store.config.redis)
+            self._trust.look()
 
     def _cancel_at(self, id_: str, reason: str) -> None:
         self.supervisor.broadcast(CancelAt(endpoint=id_, reason=reason))

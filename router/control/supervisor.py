@@ -21,6 +21,8 @@ from router.control.messages import (
     Cancel,
     CancelReply,
     Drain,
+    ForecastQuery,
+    ForecastReply,
     HostStates,
     HostUpdate,
     KeySets,
@@ -33,6 +35,8 @@ from router.control.messages import (
 )
 from router.control.sockets import ReservedAddress
 from router.control.worker_process import WorkerProcess
+from router.core.forecast.seen import ForecastSeen
+from router.core.model import LlmRequest
 from router.telemetry.logs import logger
 from router.telemetry.totals import Totals
 
@@ -363,6 +367,10 @@ class Supervisor:
                     return refused  # a worker was given up, see GIVE_UP
                 await self._progress.wait()
 
+    def reports(self) -> list[Totals]:
+        """What each living worker reported last."""
+        return [worker.totals for worker in self.workers.values()]
+
     def totals(self) -> Totals:
         """Counts of all workers, also of those that are gone; gauges of the living."""
         totals = Totals()
@@ -390,6 +398,27 @@ class Supervisor:
             if isinstance(reply, RequestsReply):
                 found += [{"worker": worker.column, **request} for request in reply.requests]
         return found
+
+    async def forecasts(
+        self, clusters: tuple[str, ...], asked: LlmRequest
+    ) -> dict[str, ForecastSeen] | None:
+        """What a worker's forecasts say of a request, by cluster; None if no worker answers."""
+        for worker in list(self.workers.values()):
+            try:
+                reply = await worker.ask(
+                    lambda number: ForecastQuery(
+                        query=number,
+                        clusters=clusters,
+                        checkpoints=asked.checkpoints,
+                        prompt_bytes=asked.prompt_bytes,
+                        conversation=asked.prefix_hash or 0,
+                    )
+                )
+            except TimeoutError:
+                continue
+            if isinstance(reply, ForecastReply):
+                return reply.clusters
+        return None
 
     async def cancel(self, column: int, serial: int) -> bool:
         """End one exchange with an error; False if it is not there (any more)."""

@@ -17,6 +17,7 @@ from router.control.messages import (
     AccessLines,
     Ack,
     CancelReply,
+    ForecastReply,
     Message,
     PushedBack,
     RequestsReply,
@@ -193,7 +194,7 @@ class WorkerProcess:
                     self.acked = max(self.acked, (generation, revision))
                 self.refused = error
                 self._on_ack(self)
-            case RequestsReply(query=query) | CancelReply(query=query):
+            case RequestsReply(query=query) | CancelReply(query=query) | ForecastReply(query=query):
                 future = self._queries.get(query)
                 if future is not None and not future.done():
                     future.set_result(message)

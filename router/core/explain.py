@@ -9,6 +9,7 @@ latencies, retries in flight) is not known here; the seed stands for it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -51,6 +52,8 @@ from router.core.explanation import (
 )
 from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
+from router.core.forecast.forecast import Forecast
+from router.core.forecast.seen import ForecastSeen, Recalled
 from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
 from router.core.retry.explained import failure, hedge_seen, longest_wait, rules
@@ -91,7 +94,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
 
     ``in_flight`` is by endpoint id and by the name of a cluster's places (``Cluster.pools``),
     ``waiting`` by the latter and by priority, ``drain`` by the latter. ``slots`` are the rows that
-    ``in_flight`` and ``affinity`` are kept by; given with them or not at all.
+    ``in_flight`` and ``affinity`` are kept by; given with them or not at all. ``forecasts``: what a
+    worker sees of this very request, by cluster.
     """
 
     view: str = ASSUMED
@@ -104,6 +108,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     affinity: AffinityTable | None = None
     sessions: SessionTable | None = None
     level: Level | None = None
+    forecasts: Mapping[str, ForecastSeen] = {}
 
 
 class _Counts:
@@ -258,6 +263,8 @@ def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
     buckets = _Levels(world.level if world.level is not None else _full)
     director = Director(snapshot, fleet, rng, slots, buckets)
     director.limiter.dry = True
+    for cluster, seen in world.forecasts.items():
+        fleet.memory(cluster).keep(Forecast, partial(Recalled, seen))
     for id_, known in world.known.items():
         endpoint = EndpointId(id_)
         fleet.set_admin(endpoint, known.admin)

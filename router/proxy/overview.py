@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from router.control.messages import ForecastQuery
+from router.core.director import Director
 from router.core.exchange import Exchange
+from router.core.forecast.forecast import Forecast
+from router.core.forecast.seen import ForecastSeen, see
 
 if TYPE_CHECKING:
     from router.proxy.server import ProxyServer
@@ -22,6 +26,19 @@ def requests(server: "ProxyServer", limit: int, endpoint: str | None = None) -> 
     """
     now = server.clock()
     return [_row(server, exchange, now) for exchange in islice(_found(server, endpoint), limit)]
+
+
+def forecasts(director: Director, query: ForecastQuery, now: float) -> dict[str, ForecastSeen]:
+    """What is predicted of a prompt, by cluster."""
+    found: dict[str, ForecastSeen] = {}
+    for name in query.clusters:
+        if name in director.snapshot.clusters:
+            forecast = director.fleet.memory(name).kept.get(Forecast)
+            if isinstance(forecast, Forecast):
+                found[name] = see(
+                    forecast, query.checkpoints, query.prompt_bytes, query.conversation, now
+                )
+    return found
 
 
 def cancel_at(server: "ProxyServer", endpoint: str, reason: str) -> int:

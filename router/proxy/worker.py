@@ -33,6 +33,8 @@ from router.control.messages import (
     CancelAt,
     CancelReply,
     Drain,
+    ForecastQuery,
+    ForecastReply,
     HostStates,
     HostUpdate,
     KeySets,
@@ -187,6 +189,9 @@ class Worker:
             case RequestsQuery(query=query, endpoint=endpoint):
                 rows = [] if server is None else overview.requests(server, MAX_LISTED, endpoint)
                 self._channel.send(RequestsReply(query=query, requests=rows))
+            case ForecastQuery() if self._director is not None:
+                seen = overview.forecasts(self._director, message, time.monotonic())
+                self._channel.send(ForecastReply(query=message.query, clusters=seen))
 
     def _take_snapshot(self, message: SnapshotUpdate) -> None:
         try:

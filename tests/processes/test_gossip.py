@@ -22,14 +22,17 @@ class Conversation:
         self._messages = [{"role": "system", "content": f"You know all of {topic}. " * 200}]
         self.turns = 0
 
+    @property
+    def body(self) -> dict[str, object]:
+        return {"model": "emulated", "messages": self._messages, "max_tokens": 2}
+
     async def say(self) -> str:
         """One more turn; returns who answered once all workers know of it."""
         told, heard = [await self._router.metric(name) for name in (TOLD, HEARD)]
         self.turns += 1
         self._messages.append({"role": "user", "content": f"Question {self.turns}? " * 40})
-        body = {"model": "emulated", "messages": self._messages, "max_tokens": 2}
         async with self._router.session.post(
-            f"{self._router.api}/v1/chat/completions", json=body
+            f"{self._router.api}/v1/chat/completions", json=self.body
         ) as answer:
             assert answer.status == 200, await answer.text()
             reply = (await answer.json())["choices"][0]["message"]
@@ -52,6 +55,57 @@ async def test_turns_of_a_conversation_meet_their_prefix_whichever_worker_takes_
                 assert len({await conversation.say() for _ in range(8)}) == 1
             assert await router.metric("warmpath_gossip_peers") == 1
             assert await router.metric(EXPIRED) == 0
+
+
+async def test_an_operator_sees_what_the_balancer_sees(tmp_path):
+    async with (
+        emulator("a") as a,
+        emulator("b") as b,
+        serving(tmp_path, predicting(a.address, b.address)) as router,
+    ):
+        conversation = Conversation(router, "whales")
+        home = {"a": a, "b": b}[await conversation.say()].address
+
+        cluster = (await router.get("/clusters"))["clusters"][0]
+        assert cluster["forecast"]["believed"] == 1
+        assert cluster["forecast"]["capacity_tokens"] > 0
+        endpoints = {one["address"]: one["forecast"] for one in cluster["endpoints"]}
+        assert endpoints[home]["cached_prefixes"] > 0
+        assert endpoints[home]["queue_seconds"] == 0
+        assert endpoints[home]["pace"] > 0
+
+        status, told = await router.ask("POST", "/explain", {"body": conversation.body})
+        assert status == 200, told
+        assert told["view"].endswith("as a worker does")
+        assert told["attempts"][0]["endpoint"] == f"demo/{home}"
+        assert told["attempts"][0]["reason"] == "prefix hit"
+        scores = {row["endpoint"]: row["scores"] for row in told["candidates"]}
+        for address in (a.address, b.address):
+            known = scores[f"demo/{address}"]["cached_tokens"]
+            assert (known > 800) is (address == home)
+
+
+async def test_it_is_told_when_caches_hold_something_else(tmp_path):
+    async with emulator("a") as a:
+        text = predicting(a.address).replace("workers: 2", "workers: 1")
+        async with serving(tmp_path, text) as router:
+            conversation = Conversation(router, "whales")
+            for _ in range(60):
+                async with router.session.post(f"http://{a.address}/reset_prefix_cache") as reset:
+                    assert reset.status == 200
+                url = f"{router.api}/v1/chat/completions"
+                async with router.session.post(url, json=conversation.body) as answer:
+                    assert answer.status == 200
+
+            async def told() -> bool:
+                _, text = await router.text("/events?last=100&follow=no&kinds=prediction")
+                return '"believed":false' in text
+
+            await until(told)
+            assert any("caches hold something else" in line for line in router.log)
+            assert await router.metric('warmpath_cache_mirror_believed{cluster="demo"}') == 0
+            _, explained = await router.ask("POST", "/explain", {"body": conversation.body})
+            assert explained["balancer"]["notes"]["mirror"] == "not believed"
 
 
 async def test_a_killed_worker_is_forgotten_and_its_successor_catches_up(tmp_path):

@@ -140,10 +140,14 @@ class Forecast:
 
     def expected(self, request: LlmRequest, among: int) -> dict[int, float]:
         """Blocks of its prompt that endpoints are expected to hold; see ``CacheMirror.held``."""
-        self._asked, self._among = request, among
-        self._found = found = self.mirror.held(
+        found = self.mirror.held(
             request.checkpoints, request.prompt_bytes / BLOCK, request.prefix_hash or 0, among
         )
+        return self.asked(request, among, found)
+
+    def asked(self, request: LlmRequest, among: int, found: dict[int, float]) -> dict[int, float]:
+        """Remember what was found for a request, which may be about to be sent."""
+        self._asked, self._among, self._found = request, among, found
         return found
 
     def begin(self, request: LlmRequest, host: HostState, now: float) -> PrefillWork:
