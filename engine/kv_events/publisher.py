@@ -11,7 +11,7 @@ counted: once for each time that a subscriber falls behind, as ZeroMQ leaves it 
 caught up and does not tell how much it missed.
 
 A replay goes out in portions as the peer takes it, never more than fits its pipe, with live
-batches in between.
+batches in between.  A peer that takes nothing for a while is given up.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ MAX_REPLAY_BYTES: Final = 64 * 1024 * 1024
 about 40 kB, so `buffer_steps` alone would allow 400 MB."""
 MAX_REPLAYS: Final = 8
 """Replays under way at the same time; further requests wait in their socket."""
+REPLAY_PATIENCE: Final = 10.0
+"""Seconds after which a replay whose peer takes nothing is given up: it keeps batches in memory and
+one of the `MAX_REPLAYS` places."""
 END_OF_REPLAY: Final = (-1).to_bytes(8, "big", signed=True)
 _REPLAY_PAUSE_MS: Final = 5
 _LINGER_MS: Final = 100
@@ -54,6 +57,16 @@ class Batch(NamedTuple):
     number: int
     time: float
     events: Sequence[Event]
+
+
+class Replay:
+    """What one peer has still to get, and since when it has taken nothing (monotonic seconds)."""
+
+    __slots__ = ("frames", "since")
+
+    def __init__(self, frames: deque[Frames], now: float) -> None:
+        self.frames = frames
+        self.since = now
 
 
 class Publisher:
@@ -77,7 +90,7 @@ class Publisher:
         self._queue: deque[Batch] = deque()
         self._kept: deque[tuple[int, Frames]] = deque()
         self._most_kept = config.buffer_steps
-        self._asked: dict[bytes, deque[Frames]] = {}
+        self._asked: dict[bytes, Replay] = {}
         self._stopping = False
         self._open_sockets(config)
         self._wake, self._woken = socket.socketpair()
@@ -151,7 +164,12 @@ class Publisher:
         ]
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Queue the events of one step; when the queue is full they are lost and counted."""
+        """Queue the events of one step; when the queue is full they are lost and counted.
+
+        Once closed it does nothing.
+        """
+        if self._stopping:
+            return
         number = self._next
         self._next += 1
         if len(self._queue) >= self._most_queued:
@@ -230,17 +248,23 @@ class Publisher:
         client, first = request[0], int.from_bytes(request[2], "big")
         self.replays += 1
         # Asking again replaces what was asked before.
-        answer = self._asked[client] = deque(f for number, f in self._kept if number >= first)
-        answer.append((b"", END_OF_REPLAY, b""))
+        frames = deque(frames for number, frames in self._kept if number >= first)
+        frames.append((b"", END_OF_REPLAY, b""))
+        self._asked[client] = Replay(frames, time.monotonic())
 
     def _continue_replays(self, replay: zmq.Socket[Any]) -> None:
-        for client, answer in list(self._asked.items()):
+        now = time.monotonic()
+        for client, asked in list(self._asked.items()):
             try:
-                while answer:
-                    replay.send_multipart((client, b"", *answer[0]), flags=self._zmq.NOBLOCK)
-                    answer.popleft()
+                while asked.frames:
+                    frames = asked.frames[0]
+                    replay.send_multipart((client, b"", *frames), flags=self._zmq.NOBLOCK)
+                    asked.frames.popleft()
+                    asked.since = now
             except self._zmq.Again:
-                continue
+                if now - asked.since < REPLAY_PATIENCE:
+                    continue
+                log.warning("a replay was given up: its peer took nothing for %gs", REPLAY_PATIENCE)
             except self._zmq.ZMQError as error:
                 log.debug("a subscriber left during a replay: %s", error.strerror)
             del self._asked[client]

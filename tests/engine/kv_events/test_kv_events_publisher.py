@@ -132,6 +132,20 @@ def test_a_long_replay_waits_for_its_reader_and_holds_nobody_up(
     assert [number for number, _ in replayed(slow)] == list(range(4000))
 
 
+def test_peers_that_never_read_do_not_keep_replays_from_others(
+    publish: Publish, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPLAY_PATIENCE", 0.05)
+    publisher = publish()
+    for _ in range(4000):
+        publisher.publish(BIG)
+    wait_for(lambda: publisher.published == 4000)
+    for _ in range(module.MAX_REPLAYS):
+        peers.replay(publisher, 0, rcvhwm=1, rcvbuf=4096)
+    wait_for(lambda: publisher.replays == module.MAX_REPLAYS)
+    assert len(replayed(peers.replay(publisher, 3999))) == 1
+
+
 def test_malformed_replay_requests_are_ignored(publish: Publish, peers: Peers) -> None:
     publisher = publish()
     publisher.publish(removal(1))
@@ -211,6 +225,8 @@ def test_closing_sends_what_is_queued(publish: Publish, peers: Peers) -> None:
         [name] for name in range(50)
     ]
     publisher.close()
+    publisher.publish(removal(50))
+    assert (publisher.queued, publisher.lost["error"]) == (0, 0)
 
 
 def test_sources_name_an_address_that_can_be_reached(publish: Publish) -> None:
