@@ -153,7 +153,9 @@ def _configuration(url: str, admin: str, engines: list[str]) -> str:
                     "name": CLUSTER,
                     "models": [MODEL],
                     "endpoints": engines,
-                    # With a handful of requests a tight bound would move conversations about.
+                    # Prompts of a few dozen tokens: the default, which weighs what a cached prefix
+                    # saves, would not care where they go. And with a handful of requests a tight
+                    # bound would move conversations about.
                     "balancer": {"type": "prefix_hash", "bound": 4.0},
                     # A short story needs quick health checks.
                     "health": {"active": {"interval": "500ms", "timeout": "2s"}},

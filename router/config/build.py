@@ -17,7 +17,7 @@ from router.config.schema import Admin, Config, Limits
 from router.config.session import session
 from router.config.units import Address
 from router.core.admission.shared_store import SharedStore
-from router.core.balancers.prefix_hash import PrefixHash
+from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.cluster import ActiveHealth, Cluster, Scrape, UpstreamTls
 from router.core.health.strain import BackPressure
 from router.core.listener import ListenerLimits
@@ -90,7 +90,7 @@ def from_backends(urls: tuple[str, ...] | list[str]) -> Config:
         version=1,
         admin=Admin(),
         clusters=(
-            ClusterSpec(name="default", endpoints=tuple(endpoints), balancer=PrefixHash.Spec()),
+            ClusterSpec(name="default", endpoints=tuple(endpoints), balancer=PredictedTtft.Spec()),
         ),
         routes=(RouteSpec(name="default", to=(DestinationSpec(cluster="default"),)),),
     )

@@ -19,7 +19,7 @@ from router.config.tls import UpstreamTls
 from router.config.units import Address, Interval, Percent
 from router.core.balancers import REGISTRY
 from router.core.balancers.base import BalancerSpec
-from router.core.balancers.prefix_hash import PrefixHash
+from router.core.balancers.predicted_ttft import PredictedTtft
 
 if TYPE_CHECKING:
     AnyBalancer = BalancerSpec
@@ -153,7 +153,7 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
             "model: a route for that takes requests for the adapter too."
         ),
     ] = {}
-    balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PrefixHash.Spec()
+    balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PredictedTtft.Spec()
     health: Health = Health()
     scrape: Scrape | None = Scrape()
     limits: Annotated[

@@ -12,7 +12,7 @@ from router.config.load import load, loads
 from router.config.schema import decode, encode, redacted
 from router.core.admission.breaker import CircuitBreaker
 from router.core.balancers.least_request import LeastRequest
-from router.core.balancers.prefix_hash import PrefixHash
+from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.cluster import ActiveHealth, Scrape
 from router.core.listener import ListenerLimits
 from router.core.retry.policy import RetryOn, RetryPolicy
@@ -35,7 +35,7 @@ def test_the_defaults_are_the_cores() -> None:
     snapshot = build(loads(MINIMAL, "w.yaml", {}), 4)
     assert repr(snapshot) == "<Snapshot generation=4 clusters=1 routes=1>"
     cluster = snapshot.clusters["chat"]
-    assert cluster.balancer == PrefixHash.Spec()
+    assert cluster.balancer == PredictedTtft.Spec()
     assert cluster.health == ActiveHealth()
     assert cluster.scrape == Scrape()
     assert cluster.breaker == CircuitBreaker()
@@ -282,7 +282,7 @@ def test_backends_on_the_command_line() -> None:
     snapshot = build(config, 1)
     cluster = snapshot.clusters["default"]
     assert [e.address for e in cluster.endpoints] == ["localhost:8000", "engine:80", "[::1]:9000"]
-    assert cluster.balancer == PrefixHash.Spec()
+    assert cluster.balancer == PredictedTtft.Spec()
     assert snapshot.routes.routes[0].match == Matcher()
 
 

@@ -46,6 +46,16 @@ def test_a_conversations_next_turn_begins_with_all_of_the_last() -> None:
     assert mirror.held(next_, 45.0, 8, ALL) == {page.index: 32.0}, "another conversation"
 
 
+def test_a_short_prompt_is_known_by_its_conversation() -> None:
+    mirror = CacheMirror()
+    page = mirror.open()
+    mirror.use(page, (), 0.4, 7, 0.4)
+    assert mirror.held((), 0.9, 7, ALL) == {page.index: 0.4}
+    assert mirror.held(prompt(3), 3.2, 7, ALL) == {page.index: 0.4}, "it has grown since"
+    assert mirror.held((), 0.9, 8, ALL) == {}
+    assert mirror.held((), 0.9, 0, ALL) == {}
+
+
 def test_what_was_used_long_ago_is_half_believed_and_then_forgotten() -> None:
     mirror = CacheMirror()
     page = mirror.open()

@@ -84,7 +84,7 @@ class Candidates:
         computing = cost.prefill(tokens, tokens, forecast.quadratic)
         steps = cost.steps(tokens)
         held: dict[int, float] = {}
-        if request.checkpoints and forecast.trust.believed:
+        if request.prompt_bytes and forecast.trust.believed:
             held = forecast.expected(request, self.mask)
         if forecast.pace.silent:
             forecast.assume(now)

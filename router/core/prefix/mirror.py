@@ -113,7 +113,7 @@ class CacheMirror:
         Returns:
             Blocks by index of page; endpoints that hold nothing are left out.
         """
-        masks, pages, capacity = self._masks, self._pages, self.capacity
+        masks = self._masks
         found: dict[int, float] = {}
         for position in range(len(checkpoints) - 1, -1, -1):
             checkpoint = checkpoints[position]
@@ -122,21 +122,33 @@ class CacheMirror:
                 continue
             end = self._end(checkpoint ^ conversation)
             depth = DEPTHS[position] if end is None else min(end, blocks)
-            while mask:
-                bit = mask & -mask
-                mask ^= bit
-                index = bit.bit_length() - 1
-                page = pages[index]
-                age = (page.clock - page.stamps[checkpoint]) * page.scale
-                if age <= capacity:
-                    among ^= bit  # what is less deep cannot be more
-                    if depth > found.get(index, 0.0):
-                        found[index] = depth
-                elif age <= 2 * capacity and depth / 2 > found.get(index, 0.0):
-                    found[index] = depth / 2
+            among ^= self._find(checkpoint, mask, depth, found)
             if not among:
-                break
+                return found
+        if conversation and (mask := masks.get(conversation, 0) & among):
+            self._find(conversation, mask, min(self._end(conversation) or 0.0, blocks), found)
         return found
+
+    def _find(self, name: int, mask: int, depth: float, found: dict[int, float]) -> int:
+        """Enter ``depth`` for the pages of ``mask``, which have ``name``.
+
+        Returns the bits of those that hold it for sure: what is less deep cannot be more there.
+        """
+        pages, capacity = self._pages, self.capacity
+        sure = 0
+        while mask:
+            bit = mask & -mask
+            mask ^= bit
+            index = bit.bit_length() - 1
+            page = pages[index]
+            age = (page.clock - page.stamps[name]) * page.scale
+            if age <= capacity:
+                sure |= bit
+                if depth > found.get(index, 0.0):
+                    found[index] = depth
+            elif age <= 2 * capacity and depth / 2 > found.get(index, 0.0):
+                found[index] = depth / 2
+        return sure
 
     def _end(self, key: int) -> float | None:
         end = self._ends.get(key)
@@ -171,9 +183,11 @@ class CacheMirror:
             conversation: as in ``held``.
             fresh: blocks of it that are new to the endpoint.
         """
-        if checkpoints:
-            self._stamp(page, checkpoints)
-            self._ends[checkpoints[-1] ^ conversation] = blocks
+        # A prompt of less than a block has no other name than its conversation's.
+        names = checkpoints or ((conversation,) if conversation else ())
+        if names:
+            self._stamp(page, names)
+            self._ends[names[-1] ^ conversation if checkpoints else conversation] = blocks
             if len(self._ends) >= ENDS:
                 self._ends, self._older_ends = {}, self._ends
         page.clock += fresh
@@ -184,22 +198,22 @@ class CacheMirror:
         if self._leaving:
             self._leave()
 
-    def _stamp(self, page: "Page", checkpoints: Sequence[int]) -> None:
+    def _stamp(self, page: "Page", names: Sequence[int]) -> None:
         stamps, masks, clock, bit = page.stamps, self._masks, page.clock, 1 << page.index
         recent = clock - self.capacity / page.scale * RECENT
-        last = stamps.get(checkpoints[-1])
+        last = stamps.get(names[-1])
         if last is not None and last >= recent:
             return  # then all before it are
-        for checkpoint in checkpoints:
-            stamp = stamps.get(checkpoint)
+        for name in names:
+            stamp = stamps.get(name)
             if stamp is None:
-                masks[checkpoint] = masks.get(checkpoint, 0) | bit
+                masks[name] = masks.get(name, 0) | bit
                 self.entries += 1
             elif stamp >= recent:
                 continue
             else:
-                del stamps[checkpoint]  # to stand at the end again
-            stamps[checkpoint] = clock
+                del stamps[name]  # to stand at the end again
+            stamps[name] = clock
 
     def unlearn(self, page: "Page", checkpoints: Sequence[int]) -> None:
         """The endpoint has not got these after all."""
