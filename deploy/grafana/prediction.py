@@ -95,7 +95,7 @@ PREDICTION = (
         "short",
         {
             "heard of by a worker {{instance}}": "warmpath_gossip_peers",
-            "their requests under way {{instance}}": "warmpath_gossip_requests",
+            "their requests under way {{instance}}": "warmpath_gossip_requests_under_way",
         },
     ),
 )

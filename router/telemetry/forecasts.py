@@ -93,7 +93,7 @@ def add_gossip(totals: Totals, gossip: Gossip, missed: int) -> None:
     """
     herald, peers = gossip.herald, gossip.peers
     totals.means["gossip_peers"] = {(): Mean(float(len(peers)))}
-    totals.gauges["gossip_requests"] = {(): float(peers.works)}
+    totals.gauges["gossip_requests_under_way"] = {(): float(peers.works)}
     totals.counters["gossip_requests_total"] = {
         ("told",): herald.told,
         ("heard",): peers.heard,

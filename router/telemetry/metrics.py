@@ -323,7 +323,10 @@ CATALOGUE: tuple[Metric, ...] = (
         "gossip_peers",
         "Other routers' processes that a worker hears of, those of its own machine among them.",
     ),
-    _gauge("gossip_requests", "Requests of others under way, over all workers that know of them."),
+    _gauge(
+        "gossip_requests_under_way",
+        "Requests of others under way, over all workers that know of them.",
+    ),
     _counter(
         "gossip_requests_total",
         "Requests that workers told each other of: told, heard, unknown (to endpoints that are not "

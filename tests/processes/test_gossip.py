@@ -146,7 +146,7 @@ async def test_a_killed_worker_is_forgotten_and_its_successor_catches_up(tmp_pat
 
 async def under_way(router, count: int) -> bool:
     """Whether workers know of so many requests of each other."""
-    return await router.metric("warmpath_gossip_requests") == count
+    return await router.metric("warmpath_gossip_requests_under_way") == count
 
 
 async def prefixes(router) -> float:
