@@ -114,12 +114,12 @@ async def test_a_killed_worker_is_forgotten_and_its_successor_catches_up(tmp_pat
         async with serving(tmp_path, text) as router:
             conversation = Conversation(router, "whales")
             home = await conversation.say()
-            known = await prefixes(router)
-            assert known > 0
             streams = [await router.chat(400, stream=True) for _ in range(16)]
             for stream in streams:
                 await stream.content.readany()
             await until(lambda: under_way(router, 16))
+            known = await prefixes(router)
+            assert known > 0
 
             listed = (await router.get("/requests"))["requests"]
             lost = sum(1 for one in listed if one["worker"] == 0)
