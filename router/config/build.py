@@ -165,6 +165,7 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
             maximum=float(spec.back_pressure.max),
         ),
         tls=None if spec.tls is None else UpstreamTls(server_name=spec.tls.server_name),
+        asks_load=spec.load_report == "orca",
         credential=None if spec.auth is None else spec.auth.line(),
     )
 

@@ -156,6 +156,13 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     balancer: Annotated[AnyBalancer, doc("How an endpoint is chosen.")] = PredictedTtft.Spec()
     health: Health = Health()
     scrape: Scrape | None = Scrape()
+    load_report: Annotated[
+        Literal["off", "orca"],
+        doc(
+            "orca: ask for the load in the head of every answer (`endpoint-load-metrics`), fresher "
+            "than any scrape; for engines that send it, as warmpath-engine and vLLM do."
+        ),
+    ] = "off"
     limits: Annotated[
         tuple[RateLimitSpec, ...],
         doc(

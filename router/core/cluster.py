@@ -58,6 +58,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     endpoints elsewhere get nothing. ``limits``: rate limits of all that routes send here.
     ``back_pressure``: how endpoints that push back are spared;
     None: not at all. ``session``: what keeps a client's requests at one endpoint.
+    ``asks_load``: requests ask the engines to tell their load in the head of the answer.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     back_pressure: BackPressure | None = BackPressure()
     session: Session | None = None
     tls: UpstreamTls | None = None
+    asks_load: bool = False
     credential: bytes | None = None
     """A header line that takes the place of the client's credentials."""
 

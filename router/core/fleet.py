@@ -8,6 +8,8 @@ is released, so that an endpoint that comes back finds its own in-flight count.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+import msgspec
+
 from router.core.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
 from router.core.health.outlier import Detector, Outlier
@@ -20,6 +22,9 @@ from router.core.session.table import SessionTable
 
 NEWS = 0.25
 """Seconds by which an endpoint must push its return back for the other workers to be told again."""
+
+TOLD_FOR = 5.0
+"""Seconds for which the load counts that an answer told; a metrics page is read once a second."""
 
 
 class Fleet:
@@ -115,6 +120,10 @@ class Fleet:
 
     def look(self, now: float) -> None:
         """Forget what is too old to be heeded; to be called every second or so."""
+        for host in self.hosts.values():
+            load = host.load
+            if load is not None and load.told and now > load.at + TOLD_FOR:
+                self._hear(host, None)
         for memory in self._memories.values():
             memory.look(now)
 
@@ -157,16 +166,33 @@ class Fleet:
             self.version += 1
 
     def set_load(self, id_: EndpointId, load: LoadReport | None) -> None:
-        """What the engine says; a report older than the one that is known is no news."""
+        """What its metrics page says, None: nothing fresh; an answer may have told since."""
         host = self.hosts.get(id_)
         if host is None or load == host.load:
             return
-        if load is not None and host.load is not None and load.at < host.load.at:
+        known = host.load
+        if known is not None and known.told and load is None:
             return
+        if known is not None and load is not None and load.at < known.at:
+            if not known.told:
+                return
+            # Answers tell of neither.
+            more = {"capacity": load.capacity, "adapters": load.adapters}
+            load = msgspec.structs.replace(known, **more)
+            if load == known:
+                return
+        self._hear(host, load)
+
+    def hear_load(self, id_: EndpointId, load: LoadReport) -> None:
+        """What the head of an answer says."""
+        if (host := self.hosts.get(id_)) is not None:
+            self._hear(host, load)
+
+    def _hear(self, host: HostState, load: LoadReport | None) -> None:
         host.load = load
         memory = self._memories.get(host.endpoint.cluster)
         if memory is not None:
-            memory.reported(id_, load)
+            memory.reported(host.id, load)
 
     # What ends by itself.
 

@@ -14,6 +14,8 @@ class Adapters(msgspec.Struct, frozen=True):
 class LoadReport(msgspec.Struct, frozen=True):
     """An engine's own word on its load. ``at`` is when it was read, monotonic seconds.
 
+    ``told``: in the head of an answer, not on its metrics page.
+
     ``queued_prefill``: prompt tokens that it has accepted and not computed yet. ``capacity``:
     tokens that its KV cache holds. ``adapters``: those it has loaded. None: it does not say.
     """
@@ -25,3 +27,4 @@ class LoadReport(msgspec.Struct, frozen=True):
     queued_prefill: int | None = None
     capacity: int | None = None
     adapters: Adapters | None = None
+    told: bool = False

@@ -12,7 +12,7 @@ from router.core import errors, events
 from router.core.events import Stage
 from router.core.exchange import Exchange
 from router.core.trace import NO_TRACE
-from router.proxy import fault, peek, rewrite, shadow, waiting
+from router.proxy import fault, load_header, peek, rewrite, shadow, waiting
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.credentials import with_credential
@@ -203,6 +203,8 @@ class Relay(Carried):
         assert self.exchange is not None and self.exchange.traffic is not None
         credential, pieces = self.exchange.traffic.cluster.credential, self._pieces
         head = self.head if credential is None else with_credential(self.head, credential)
+        if self.exchange.traffic.cluster.asks_load:
+            head = load_header.asking(head)
         peer = self.downstream.peer_bytes
         if self.whole:
             length = self.bytes_in if head.chunked or head.length is not None else None

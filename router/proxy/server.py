@@ -14,9 +14,9 @@ from router.core import errors, events
 from router.core.access.names import NameSet
 from router.core.director import Director
 from router.core.listener import ListenerLimits
-from router.core.model import EndpointId
+from router.core.model import Endpoint, EndpointId
 from router.core.trace import NO_TRACE, DecisionTrace
-from router.proxy import model_list
+from router.proxy import load_header, model_list
 from router.proxy.accounting import denial
 from router.proxy.cross_origin import is_preflight, permission
 from router.proxy.door import Door, Visit, open_door
@@ -299,6 +299,18 @@ class ProxyServer:
         if pool is None:
             pool = self._pools[endpoint] = Pool()
         return pool
+
+    def hear_load(self, endpoint: Endpoint, asked: RequestHead, raw: bytes) -> bytes:
+        """Take the load of an endpoint out of a response head, unless the client asked for it."""
+        director = self.director
+        cluster = director.snapshot.clusters.get(endpoint.cluster)
+        host = director.fleet.hosts.get(endpoint.id)
+        if cluster is None or not cluster.asks_load or host is None:
+            return raw
+        rest, load = load_header.heard(raw, host.load, self.clock())
+        if load is not None:
+            director.fleet.hear_load(endpoint.id, load)
+        return raw if rest is raw or load_header.asks(asked) else rest
 
     def grant(self) -> None:
         """Give free places to those who wait for them."""

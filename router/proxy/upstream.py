@@ -21,7 +21,7 @@ from router.core.model import Endpoint
 from router.proxy.chunked import LAST_CHUNK
 from router.proxy.pool import IDLE_TIMEOUT, Pool
 from router.proxy.reply import bodiless
-from router.proxy.response_head import read_head
+from router.proxy.response_head import ResponseHead, read_head
 from router.proxy.timers import NEVER, Timed
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class Upstream(Timed):
                     self._broken()
                 return
             try:
-                head = read_head(data[:end], relay.head.request_id)
+                head = self._checked(data[:end], relay)
             except ValueError:
                 self._broken()
                 return
@@ -282,6 +282,12 @@ class Upstream(Timed):
         relay.response_began(self, head, data, now)
         if self.complete and self.relay is not None:
             self._end(data, now)
+
+    def _checked(self, raw: bytes, relay: "Client") -> ResponseHead:
+        """Raises ValueError if it is no head that can be passed on."""
+        if self._server.director.asks_load:
+            raw = self._server.hear_load(self.endpoint, relay.head, raw)
+        return read_head(raw, relay.head.request_id)
 
     def _begin_chunks(self, data: bytes) -> bool:
         parser = self._parser

@@ -237,6 +237,7 @@ class Rig:
         self.retry = RetryPolicy()
         self.hedge: Hedge | None = None
         self.breaker = CircuitBreaker()
+        self.asks_load = False
         self.balancer: BalancerSpec = RoundRobin.Spec()
         self.queue = QueuePolicy()
         self.limits = ListenerLimits()
@@ -294,6 +295,7 @@ class Rig:
             name="c",
             endpoints=tuple(_endpoint("c", port) for port in self.ports),
             balancer=self.balancer,
+            asks_load=self.asks_load,
             breaker=self.breaker,
             tls=self.tls,
             credential=self.credential,
