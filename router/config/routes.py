@@ -1,7 +1,9 @@
 """The configuration of routes: which requests they take, where these go and under which terms."""
 # ruff: noqa: RUF012 -- an empty mapping as a default is copied by msgspec
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
+
+import msgspec
 
 from router.config.actions import (
     CorsSpec,
@@ -17,6 +19,8 @@ from router.config.matches import Match
 from router.config.retry import Retry
 from router.config.section import Count, Name, Section, Text, Weight, doc
 from router.config.units import Amount, Duration, Interval, Percent
+
+SPLIT_PATTERN = r"^(conversation|request|user|tenant|source_ip|(header|cookie):[!-9;<>-~]+)$"
 
 
 class Target(Section, frozen=True, kw_only=True):
@@ -93,10 +97,12 @@ class RouteSpec(Section, frozen=True, kw_only=True):
         doc("Instead of the policy for all routes; without origins, no page may call."),
     ] = None
     split: Annotated[
-        Literal["conversation", "request"],
+        Annotated[str, msgspec.Meta(pattern=SPLIT_PATTERN)],
         doc(
-            "How one of several destinations is drawn: by the prompt's prefix, so that a "
-            "conversation never changes its version half-way, or anew for each request."
+            "How one of several destinations is drawn: by `conversation`, that is by the prompt's "
+            "prefix, so that none changes its version half-way; by a session: `user` (the body's "
+            "field), `tenant`, `source_ip`, `header:NAME` or `cookie:NAME`, and by the "
+            "conversation where a request lacks that; or anew for each `request`."
         ),
     ] = "conversation"
     timeouts: RouteTimeouts = RouteTimeouts()

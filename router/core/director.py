@@ -198,7 +198,7 @@ class Director:
     def unroutable(self, request: LlmRequest) -> errors.ClientError:
         """Why no route takes this request, in the client's terms."""
         routes = self.snapshot.routes
-        if request.model is not None and not routes.knows(request.model):
+        if request.model is not None and routes.denies(request.model):
             asked = request.alias or request.model
             return errors.ModelNotFound(f"The model `{asked}` does not exist.", param="model")
         if request.model is None and request.body_bytes and routes.models():

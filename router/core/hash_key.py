@@ -14,15 +14,15 @@ from xxhash import xxh64_intdigest
 from router.core.clock import Rng
 from router.core.model import LlmRequest
 
-SOURCE_PATTERN = r"^(prefix|user|source_ip|header:.+|cookie:.+)$"
+SOURCE_PATTERN = r"^(prefix|user|tenant|source_ip|header:.+|cookie:.+)$"
 
 KeySources = Annotated[
     tuple[Annotated[str, msgspec.Meta(pattern=SOURCE_PATTERN)], ...],
     msgspec.Meta(
         description=(
             "What is hashed: prefix (the beginning of the prompt), user (the body's field), "
-            "source_ip, header:NAME or cookie:NAME. A request that has none of it goes to an "
-            "endpoint at random."
+            "tenant, source_ip, header:NAME or cookie:NAME. A request that has none of it goes to "
+            "an endpoint at random."
         ),
         extra={"single": True},
         min_length=1,
@@ -82,6 +82,8 @@ def _reader(source: str) -> Reader:
         return _prefix
     if kind == "user":
         return _user
+    if kind == "tenant":
+        return _tenant
     if kind == "source_ip":
         return _source_ip
     if kind == "header":
@@ -95,6 +97,10 @@ def _prefix(request: LlmRequest) -> int | None:
 
 def _user(request: LlmRequest) -> int | None:
     return xxh64_intdigest(request.user.encode()) if request.user else None
+
+
+def _tenant(request: LlmRequest) -> int | None:
+    return xxh64_intdigest(request.tenant.encode()) if request.tenant else None
 
 
 def _source_ip(request: LlmRequest) -> int | None:

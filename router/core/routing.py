@@ -6,13 +6,15 @@ of these only at those that its headers leave (``route_index``).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 import xxhash
 
 from router.core.actions import Actions, OwnAnswer, Preflight
 from router.core.admission.rate_limit import RateLimit
+from router.core.balancers.hash_key import HashKey
 from router.core.clock import Rng
 from router.core.cors import Cors, requested_method
 from router.core.fallback import Fallback
@@ -29,7 +31,6 @@ __all__ = [
     "Matcher",
     "Route",
     "RouteTable",
-    "Split",
     "StringMatch",
     "Timeouts",
 ]
@@ -62,14 +63,23 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     queue: float = 30.0
 
 
-Split = Literal["conversation", "request"]
+CONVERSATION: Final = "conversation"
+REQUEST: Final = "request"
+
+
+@lru_cache(maxsize=256)
+def _session(split: str) -> HashKey:
+    """Reads the session that arms are drawn by, or else the conversation."""
+    return HashKey((split, "prefix"), "first")
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Where matching requests go, and under which terms.
 
-    ``split``: whether the arm is drawn by the request's prefix hash, so that a conversation never
-    changes its version half-way, or anew for each request. Without a hash it is drawn anew.
+    ``split``: what the arm is drawn by: ``conversation``, the request's prefix hash, so that none
+    changes its version half-way; ``request``, anew for each; or what a session is known by, as a
+    ``HashKey`` has it, and the conversation where a request lacks that. Without any it is drawn
+    anew.
     ``head_limit`` and ``silence_limit`` (seconds, 0 = none) follow from the rest: how long an
     attempt may take to the response head, and how long a response may be silent; so does
     ``total_weight``, of all destinations.
@@ -83,7 +93,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     retry: RetryPolicy = RetryPolicy()
     limits: tuple[RateLimit, ...] = ()
-    split: Split = "conversation"
+    split: str = CONVERSATION
     fault: Fault | None = None
     answer: OwnAnswer | None = None
     actions: Actions | None = None
@@ -109,12 +119,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         if len(arms) == 1:
             return arms[0]
         total = self.total_weight
-        if self.split == "conversation" and request.prefix_hash is not None:
-            # Mixed with the route's name: two routes must not split the same conversations alike.
-            point = xxhash.xxh3_64_intdigest(b"%x" % request.prefix_hash + self.name.encode())
-            point %= total
-        else:
+        key = None
+        if self.split == CONVERSATION:
+            key = request.prefix_hash
+        elif self.split != REQUEST:
+            key = _session(self.split).of(request)
+        if key is None:
             point = rng.randrange(total)
+        else:
+            # Mixed with the route's name: two routes must not split the same conversations alike.
+            point = xxhash.xxh3_64_intdigest(b"%x" % key + self.name.encode()) % total
         for arm in arms:
             point -= arm.weight
             if point < 0:
@@ -195,6 +209,15 @@ class RouteTable:
         """Whether any route could take this model, whatever its other conditions."""
         model = self.aliases.get(model, model)
         return any(route.match.takes_model(model) for route in self.routes)
+
+    def denies(self, model: str) -> bool:
+        """Whether routes ask for models, and none of those for this one.
+
+        Other routes would take it under their other conditions. Whoever met none of these is
+        helped most by hearing that there is no such model.
+        """
+        asking = [route.match for route in self.routes if route.match.model is not None]
+        return bool(asking) and not any(match.takes_model(model) for match in asking)
 
     def models(self) -> tuple[str, ...]:
         """The models that routes name exactly, in order, and the aliases."""

@@ -42,6 +42,7 @@ FAULTS = [
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, weight: 0}]", "w.yaml:4:50: expected a whole number >= 1, got 0"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, labels: {version: 1}}]", "w.yaml:4:60: expected a text, got 1; put it in quotes"),
     ("[10.0.0.1:8000]", "[10.0.0.1:8000]\n    back_pressure: {min: 5s, max: 1s}", "w.yaml:5:26: must not be longer than max (1s)"),
+    ("to: chat", "to: chat\n    split: session", "w.yaml:8:12: expected a text matching regex '^(conversation|request|user|tenant|source_ip|(header|cookie):[!-9;<>-~]+)$', got the text 'session'"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, role: prefill}]", "w.yaml:4:42: field 'role' is not supported by this version: engines that only prefill or only decode are not told from others"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, priority: 128}]", "w.yaml:4:52: expected a whole number <= 127, got 128"),
     ("[10.0.0.1:8000]", "[{address: 10.0.0.1:8000, locality: a/b/c/d}]", "w.yaml:4:52: expected a text matching regex '^([^/*\\\\s]{1,63}(/[^/*\\\\s]{1,63}){0,2})?$', got the text 'a/b/c/d'"),

@@ -253,12 +253,16 @@ def test_panic_ignores_health_below_the_threshold() -> None:
 
 
 def test_unknown_models_and_paths_are_told_apart() -> None:
-    route = Route(name="m", match=Matcher(model="llama"), destinations=(Destination("c"),))
+    to = (Destination("c"),)
+    host = Route(name="h", match=Matcher(host="inner"), destinations=to)
+    route = Route(name="m", match=Matcher(model="llama", methods=("POST",)), destinations=to)
     plain = snapshot(1)
-    world = World(Snapshot(generation=1, clusters=plain.clusters, routes=RouteTable([route])))
+    world = World(Snapshot(generation=1, clusters=plain.clusters, routes=RouteTable([host, route])))
     assert isinstance(world.begin(model="llama")[1], Connect)
+    assert isinstance(world.begin(model="lama", authority="inner")[1], Connect)
     for fields, code, param in [
         ({"model": "lama"}, "model_not_found", "model"),
+        ({"model": "llama", "method": "PUT"}, "route_not_found", None),
         ({"model": None, "body_bytes": 2}, None, "model"),
         ({"model": None, "path": "/x", "method": "GET"}, "route_not_found", None),
     ]:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -114,6 +115,46 @@ def test_a_conversation_keeps_its_arm_and_conversations_are_shared_by_weight() -
     anew = Route(name="split", match=Matcher(), destinations=arms, split="request")
     rng = random.Random(12345)
     assert {anew.destination(chats[0], rng).weight for _ in range(200)} == {90, 10}
+
+
+@pytest.mark.parametrize(
+    ("split", "session"),
+    [
+        ("header:x-session", lambda n: {"headers": ((b"x-session", b"%d" % n),)}),
+        ("cookie:sid", lambda n: {"headers": ((b"cookie", b"a=1; sid=%d" % n),)}),
+        ("user", lambda n: {"user": f"{n}"}),
+        ("tenant", lambda n: {"tenant": f"{n}"}),
+        ("source_ip", lambda n: {"client": f"10.0.{n // 256}.{n % 256}"}),
+    ],
+)
+def test_a_session_keeps_its_arm_over_conversations(
+    split: str, session: Callable[[int], dict[str, Any]]
+) -> None:
+    arms = (Destination("c", 90), Destination("c", 10))
+    route = Route(name="split", match=Matcher(), destinations=arms, split=split)
+
+    def drawn(number: int, chat: int | None, seed: int = 1) -> int:
+        fields = session(number) if number else {}
+        asked = request(prefix_hash=chat, **fields)
+        return route.destination(asked, random.Random(seed)).weight
+
+    first = [drawn(number, chat=7) for number in range(1, 2001)]
+    assert abs(first.count(10) - 200) < 45
+    assert first == [drawn(number, chat=number, seed=2) for number in range(1, 2001)]
+    # Without a session the conversation decides, and without that chance does.
+    assert len({drawn(0, chat=5, seed=seed) for seed in range(50)}) == 1
+    assert len({drawn(0, chat=None, seed=seed) for seed in range(50)}) == 2
+
+
+def test_weights_whose_sum_stays_move_as_few_as_they_must() -> None:
+    def arm_of(key: int, *weights: int) -> int:
+        arms = tuple(Destination(f"c{index}", weight) for index, weight in enumerate(weights))
+        route = Route(name="split", match=Matcher(), destinations=arms)
+        return arms.index(route.destination(request(prefix_hash=key), random.Random(1)))
+
+    moves = Counter((arm_of(key, 90, 10), arm_of(key, 80, 20)) for key in range(3000))
+    assert (1, 0) not in moves
+    assert abs(moves[0, 1] - 300) < 60
 
 
 def test_subsets_see_only_their_endpoints() -> None:
