@@ -86,6 +86,7 @@ class ProcessViews:
                 "draining": plane.failing,
                 "uptime": round(now - plane.started_at, 3),
                 "generation": plane.store.generation,
+                "tasks": len(asyncio.all_tasks()),
                 "source": plane.store.source,
                 "listeners": [
                     {"name": listener.name, "address": str(address)}

@@ -3,10 +3,13 @@
 Control binds every address once with SO_REUSEPORT and never listens on it: that fixes the port
 (also where the configuration says 0), makes a conflict an error at start, and takes no connection
 away from anybody. Each worker gets a socket of its own, bound to the same address; when it dies
-the kernel closes it, and new connections go to the others.
+the kernel closes it, and new connections go to the others. A sole worker has no others: its sockets
+stay open here, and clients wait for its successor.
 """
 
 import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 BACKLOG = 4096
 
@@ -73,3 +76,43 @@ class ReservedAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class WorkerSockets:
+    """Opens what workers listen on.
+
+    Args:
+        addresses: one socket for each.
+        workers: how many processes listen at one time.
+    """
+
+    def __init__(self, addresses: Sequence[ReservedAddress], workers: int) -> None:
+        self._addresses = addresses
+        self._sole = workers == 1
+        self._kept: list[socket.socket] = []
+
+    @contextmanager
+    def lent(self) -> Iterator[Sequence[socket.socket]]:
+        """Sockets for a worker to inherit.
+
+        Raises:
+            OSError: there are no descriptors left.
+        """
+        sockets = self._kept or []
+        try:
+            if not sockets:
+                for address in self._addresses:
+                    sockets.append(address.open())
+            if self._sole:
+                self._kept = sockets
+            yield sockets
+        finally:
+            if sockets is not self._kept:
+                for sock in sockets:
+                    sock.close()
+
+    def let_go(self) -> None:
+        """Keep nobody waiting: without a worker, connections are refused from now on."""
+        for sock in self._kept:
+            sock.close()
+        self._kept = []

@@ -8,7 +8,6 @@ Host states are coalesced: changes within a few milliseconds travel as one messa
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ from router.control.messages import (
     SnapshotUpdate,
     WorkerGone,
 )
-from router.control.sockets import ReservedAddress
+from router.control.sockets import ReservedAddress, WorkerSockets
 from router.control.worker_process import WorkerProcess
 from router.core.forecast.seen import ForecastSeen
 from router.core.model import LlmRequest
@@ -97,7 +96,7 @@ class Supervisor:
         self._board = board
         self._board_fd = board_fd
         self._mesh = mesh
-        self._addresses = addresses
+        self._sockets = WorkerSockets(addresses, count)
         self._access_lines = access_lines
         self._host_states = host_states
         self._suspected = suspected
@@ -177,7 +176,10 @@ class Supervisor:
             self._crashes[column] = self._crashes[column] + 1 if fast else 0
             if not self._ever_served and self._crashes[column] >= GIVE_UP:
                 return
-            if await self._told_to_stop(PAUSES[min(self._crashes[column], len(PAUSES) - 1)]):
+            pause = PAUSES[min(self._crashes[column], len(PAUSES) - 1)]
+            if pause:
+                self._sockets.let_go()
+            if await self._told_to_stop(pause):
                 return
 
     async def _told_to_stop(self, pause: float) -> bool:
@@ -194,16 +196,11 @@ class Supervisor:
             self._log.error("a worker is given up", error=repr(error))
 
     async def _spawn(self, worker: WorkerProcess) -> None:
-        sockets: list[socket.socket] = []
-        try:
-            sockets += [address.open() for address in self._addresses]
-            seat = self._mesh.seat(worker.column)
+        seat = self._mesh.seat(worker.column)
+        with self._sockets.lent() as sockets:
             await worker.spawn(
                 self._module, self._board, self._board_fd, sockets, seat, self._report_interval
             )
-        finally:
-            for sock in sockets:
-                sock.close()
 
     async def _watch(self, worker: WorkerProcess) -> int:
         loop = asyncio.get_running_loop()
@@ -249,12 +246,14 @@ class Supervisor:
             timeout: seconds that exchanges under way may take.
         """
         self._stop.set()
+        self._sockets.let_go()
         self.broadcast(Drain(timeout=timeout))
         await self._gone(timeout + 5.0)
 
     async def abort(self, reason: str) -> None:
         """End all exchanges with an error, and the workers."""
         self._stop.set()
+        self._sockets.let_go()
         self.broadcast(AbortAll(reason=reason))
         await self._gone(3.0)
 

@@ -14,11 +14,11 @@ import xxhash
 
 from router.core.actions import Actions, OwnAnswer, Preflight
 from router.core.admission.rate_limit import RateLimit
-from router.core.balancers.hash_key import HashKey
 from router.core.clock import Rng
 from router.core.cors import Cors, requested_method
 from router.core.fallback import Fallback
 from router.core.fault import Fault
+from router.core.hash_key import HashKey
 from router.core.matching import Matcher, StringMatch
 from router.core.mirror import Mirror
 from router.core.model import LlmRequest

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from router.control.notify import notify
-from router.control.sockets import AddressInUse, ReservedAddress
+from router.control.sockets import AddressInUse, ReservedAddress, WorkerSockets
 
 
 def test_the_holder_takes_no_connection_and_workers_share_the_port():
@@ -30,6 +30,47 @@ def test_the_holder_takes_no_connection_and_workers_share_the_port():
     finally:
         for sock in (first, second):
             sock.close()
+        address.close()
+
+
+def test_clients_of_a_sole_worker_wait_for_its_successor():
+    address = ReservedAddress("127.0.0.1", 0)
+    where = (address.host, address.port)
+    sockets = WorkerSockets([address], 1)
+    try:
+        with sockets.lent() as [sock]:
+            first = sock.dup()  # as a process inherits it
+        first.listen()
+        first.close()  # it dies
+        with socket.create_connection(where, 2) as client:
+            with sockets.lent() as [sock]:
+                second = sock.dup()
+            second.setblocking(True)
+            accepted, _ = second.accept()
+            assert accepted.getpeername() == client.getsockname()
+            accepted.close()
+        sockets.let_go()
+        second.close()
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(where)
+    finally:
+        sockets.let_go()
+        address.close()
+
+
+def test_of_several_workers_each_has_a_socket_that_dies_with_it():
+    address = ReservedAddress("127.0.0.1", 0)
+    sockets = WorkerSockets([address], 2)
+    try:
+        with sockets.lent() as [sock]:
+            first = sock.dup()
+        first.listen()
+        with socket.create_connection((address.host, address.port), 2):
+            pass
+        first.close()
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect((address.host, address.port))
+    finally:
         address.close()
 
 

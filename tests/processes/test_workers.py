@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.processes.router_process import SLOW, configuration, emulator, serving, until
 
@@ -78,6 +80,25 @@ async def test_a_worker_is_back_in_time_and_knows_what_the_others_know(tmp_path)
             assert await router.metric(sample) >= counted, "counters do not go back"
 
 
+async def test_nobody_is_refused_while_the_only_worker_is_replaced(tmp_path):
+    async with (
+        emulator("a") as a,
+        serving(tmp_path, configuration(a.address, workers=1)) as router,
+    ):
+        pid = (await router.get("/server_info"))["workers"][0]["pid"]
+        await router.served_by()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: gone(pid))
+        served = []
+        while len(served) < 10 or not await back(router, pid):
+            served.append(await router.served_by())  # each over a connection of its own
+        assert set(served) == {"a"}
+        router.signal(signal.SIGTERM)
+        assert await router.ended() == 0
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await router.served_by()
+
+
 async def test_limits_hold_for_the_machine_not_for_each_worker(tmp_path):
     """With two workers and room for three, six streams at once leave three waiting."""
     async with emulator("a", SLOW) as a:
@@ -126,6 +147,14 @@ async def serving_workers(router, count: int) -> bool:
 async def back(router, pid: int) -> bool:
     worker = (await router.get("/server_info"))["workers"][0]
     return worker["state"] == "serving" and worker["pid"] != pid
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 async def no_load(router) -> bool:
