@@ -133,7 +133,8 @@ class Publisher:
         try:
             sock.bind(endpoint)
         except self._zmq.ZMQError as error:
-            raise KvEventsError(f"{name}: cannot bind {endpoint}: {error.strerror}") from None
+            reason = self._zmq.strerror(error.errno or 0)
+            raise KvEventsError(f"{name}: cannot bind {endpoint}: {reason}") from None
         return sock.getsockopt_string(self._zmq.LAST_ENDPOINT)
 
     @property
