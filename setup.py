@@ -22,6 +22,7 @@ COMPILED = [
     "router/core/forecast/cost.py",
     "router/core/forecast/forecast.py",
     "router/core/forecast/outlook.py",
+    "router/core/forecast/recalled.py",
     "router/core/forecast/work.py",
     "router/core/health/monitor.py",
     "router/core/host.py",

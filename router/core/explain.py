@@ -53,7 +53,8 @@ from router.core.explanation import (
 from router.core.fault_explained import after_delay, faults_seen
 from router.core.fleet import Fleet
 from router.core.forecast.forecast import Forecast
-from router.core.forecast.seen import ForecastSeen, Recalled
+from router.core.forecast.recalled import Recalled
+from router.core.forecast.seen import ForecastSeen
 from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
 from router.core.retry.explained import failure, hedge_seen, longest_wait, rules
