@@ -91,6 +91,15 @@ PREDICTION = (
         "Per second. What is lost makes predictions worse for some seconds.",
     ),
     Panel(
+        "Gossip with other machines",
+        "short",
+        {
+            "{{direction}}": rate("warmpath_gossip_relayed_total", "direction", ""),
+            "lost: {{reason}}": rate("warmpath_gossip_relay_lost_total", "reason", ""),
+        },
+        "Datagrams a second through Redis.",
+    ),
+    Panel(
         "Peers",
         "short",
         {

@@ -224,7 +224,8 @@ class TokenEstimatesSpec(Section, frozen=True, kw_only=True):
 
 
 class RedisSpec(Section, frozen=True, kw_only=True):
-    """The Redis in which all routers keep the limits of `scope: global`."""
+    """The Redis in which all routers keep the limits of `scope: global`, and through which they
+    tell each other of prompts (`gossip`)."""
 
     shorthand: ClassVar[str | None] = "address"
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 
 from router.config.findings import Path, Problem
+from router.config.gossip import beyond
 from router.config.schema import Config
 from router.core.admission.rate_limit import RateLimit
+from router.core.balancers.predicted_ttft import PredictedTtft
 
 CLAIMED = ("user", "header:")
 """Descriptors that a client can say anything for; a key, too, where nobody checks it."""
@@ -45,7 +47,9 @@ def smaller_than_an_answer(config: Config) -> Iterator[Problem]:
 
 def whole_limit_without_redis(config: Config) -> Iterator[Problem]:
     redis = config.redis
-    if redis is not None and redis.on_failure == "local_share" and redis.machines == 1:
+    if redis is None or not _any_global(config):
+        return
+    if redis.on_failure == "local_share" and redis.machines == 1:
         yield Problem(
             ("redis", "machines"),
             "while Redis is gone every router allows the whole limit: one machine's part is all",
@@ -53,9 +57,17 @@ def whole_limit_without_redis(config: Config) -> Iterator[Problem]:
 
 
 def redis_for_nothing(config: Config) -> Iterator[Problem]:
-    shared = any(limit.scope == "global" for _, limit in _limits(config))
-    if config.redis is not None and not shared:
-        yield Problem(("redis",), "no limit has scope: global, so nothing is kept there")
+    told = beyond(config) is not None and any(
+        isinstance(cluster.balancer, PredictedTtft.Spec) for cluster in config.clusters
+    )
+    if config.redis is not None and not _any_global(config) and not told:
+        yield Problem(
+            ("redis",), "no limit has scope: global, and no router is told of prompts through it"
+        )
+
+
+def _any_global(config: Config) -> bool:
+    return any(limit.scope == "global" for _, limit in _limits(config))
 
 
 def _limits(config: Config) -> Iterator[tuple[Path, RateLimit]]:

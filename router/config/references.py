@@ -10,6 +10,7 @@ from router.config.access_references import access_problems, admin_problems
 from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.engines import ENGINES
 from router.config.findings import Path, Problem
+from router.config.gossip import gossip_problems
 from router.config.limits import RedisSpec, limit_problems, redis_problems
 from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
@@ -29,6 +30,7 @@ def problems(config: Config) -> list[Problem]:
         *_addresses(config),
         *_sources(config),
         *redis_problems(config.redis),
+        *gossip_problems(config),
         *admin_problems(config),
         *tls_problems(config),
         *snapshot_problems(config),

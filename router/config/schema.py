@@ -14,6 +14,7 @@ from router.config.access import Auth, AuthMode, Network, TenantSpec, hashed
 from router.config.accesslog import AccessLog, TraceContext
 from router.config.actions import CorsSpec
 from router.config.clusters import ClusterSpec
+from router.config.gossip import GossipSpec
 from router.config.limits import RedisSpec, TokenEstimatesSpec
 from router.config.locality import LocalitySpec
 from router.config.matches import SizeSpec
@@ -217,7 +218,11 @@ class Config(Section, frozen=True, kw_only=True):
         tuple[RouteSpec, ...], doc("At least one, in order of precedence.", min_length=1)
     ]
     token_estimates: TokenEstimatesSpec = TokenEstimatesSpec()
-    redis: Annotated[RedisSpec | None, doc("Where limits of `scope: global` are kept.")] = None
+    redis: Annotated[
+        RedisSpec | None,
+        doc("Where limits of `scope: global` are kept, and routers on other machines are told."),
+    ] = None
+    gossip: GossipSpec = GossipSpec()
 
 
 SHOWN_DIGITS = 12

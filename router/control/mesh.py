@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from router.core.forecast.notes import Bye, seal
+
 BUFFER: Final = 1 << 20
 """Bytes that may wait in a mouth; the kernel may grant less (``net.core.wmem_max``)."""
 
@@ -49,12 +51,14 @@ class Mesh:
     Attributes:
         machine: names this run of the router.
         ear: control's own.
-        origins: who sits in each column, by the last ``seat``.
+        origins: who sits in each column.
+        overheard: whether control listens.
     """
 
     def __init__(self, workers: int) -> None:
         self.machine = _drawn()
         self.origins: dict[int, int] = {}
+        self.overheard = False
         self._ears: list[socket.socket] = []
         self._mouths: list[socket.socket] = []
         for _ in range(workers + 1):
@@ -81,8 +85,17 @@ class Mesh:
             control=self._mouths[-1].fileno(),
         )
 
+    def leave(self, column: int) -> None:
+        """The worker there has ended: tell the others, after all that it told itself."""
+        origin = self.origins.pop(column)
+        bye = seal(self.machine, origin, 0, 0, [Bye()])
+        self.say(bye)
+        if self.overheard:
+            with contextlib.suppress(OSError):
+                self._mouths[-1].send(bye)
+
     def hush(self, column: int) -> None:
-        """Throw away what nobody has heard there."""
+        """Throw away what nobody has heard there; -1: what control has not."""
         ear = self._ears[column]
         with contextlib.suppress(BlockingIOError):
             while True:

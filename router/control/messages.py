@@ -77,12 +77,6 @@ class KeySets(Message, frozen=True, kw_only=True):
     sets: dict[str, bytes]
 
 
-class WorkerGone(Message, frozen=True, kw_only=True):
-    """Another worker has ended: what it told of its requests holds no longer."""
-
-    origin: int
-
-
 class Announce(Message, frozen=True, kw_only=True):
     """Shutting down soon: answer ``Connection: close``, still accept. ``on`` False: no more."""
 
@@ -192,7 +186,6 @@ ToWorker = (
     | HostStates
     | Models
     | KeySets
-    | WorkerGone
     | Announce
     | Drain
     | AbortAll

@@ -23,6 +23,7 @@ def add_own(totals: Totals, plane: "ControlPlane", now: float) -> None:
     add_breakers(totals, snapshot, plane.in_flight)
     add_discovery(totals, plane.discoverer.memberships(plane.store.config), now)
     plane.issuers.add_to(totals, now)
+    plane.relay.add_to(totals)
     add_router(
         totals,
         generation=plane.store.generation,

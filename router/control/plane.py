@@ -15,12 +15,14 @@ import msgspec
 from router.config.build import build
 from router.config.clusters import EndpointSpec
 from router.config.findings import ConfigError
+from router.config.gossip import beyond, channel
 from router.config.schema import Config, encode
 from router.control.board import DEFAULT_ROWS, DEFAULT_WORDS, Board, create_file
 from router.control.breaker_watch import BreakerWatch
 from router.control.discovery.discoverer import Discoverer
 from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
+from router.control.gossip_relay import GossipRelay
 from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
 from router.control.material import MaterialWatch, read_material, token_digests
@@ -94,6 +96,7 @@ class ControlPlane:
         self._board_fd = create_file(DEFAULT_ROWS, workers, DEFAULT_WORDS)
         self.board = Board(self._board_fd, DEFAULT_ROWS, workers, DEFAULT_WORDS)
         self.mesh = Mesh(workers)
+        self.relay = GossipRelay(self.mesh)
         self.slots = SlotTable(DEFAULT_ROWS, lambda row: self.board.total(row) == 0)
         self.supervisor = Supervisor(
             workers,
@@ -260,6 +263,7 @@ class ControlPlane:
         self.prober.reconcile(snapshot)
         self.scraper.reconcile(snapshot)
         self.catalog.reconcile(snapshot)
+        self.relay.follow(beyond(self.store.config), channel(self.store.config))
 
     # --- what an operator does --------------------------------------------------------------
 
@@ -433,6 +437,7 @@ class ControlPlane:
             await part.close()
         await self.client.__aexit__()
         self.board.close()
+        await self.relay.close()
         self.mesh.close()
         os.close(self._board_fd)
 

@@ -30,7 +30,6 @@ from router.control.messages import (
     RequestsQuery,
     RequestsReply,
     SnapshotUpdate,
-    WorkerGone,
 )
 from router.control.sockets import ReservedAddress, WorkerSockets
 from router.control.worker_process import WorkerProcess
@@ -219,7 +218,7 @@ class Supervisor:
         """Keep what the worker counted, and free what it held."""
         del self.workers[worker.column]
         self._board.clear_column(worker.column)
-        self.broadcast(WorkerGone(origin=self._mesh.origins[worker.column]))
+        self._mesh.leave(worker.column)
         self.departed.add(worker.totals, gauges=False)
         if not self._stop.is_set():
             self._tell("worker", worker=worker.column, pid=worker.pid, state="died", status=status)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from router.config.limits import RedisSpec
+from router.control.redis_client import redis_client
 from router.core.admission.claims import Ticket
 from router.core.admission.token_bucket import BucketSpec, Draw, Verdict
 from router.core.events import Verdicts
@@ -141,21 +142,8 @@ class SharedLimits:
         if self._connected_to is not self.spec:
             await self._hang_up()
         if self._client is None:
-            from redis.asyncio import Redis
-            from redis.asyncio.retry import Retry
-            from redis.backoff import NoBackoff
-
-            spec = self.spec
-            client = self._client = Redis(
-                host=spec.address.host,
-                port=spec.address.port,
-                db=spec.database,
-                username=spec.username,
-                password=None if spec.password is None else spec.password.reveal(),
-                ssl=spec.tls,
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._connected_to = spec
+            client = self._client = redis_client(self.spec)
+            self._connected_to = self.spec
             self._digest = str(await client.script_load(SCRIPT))
         return self._client
 

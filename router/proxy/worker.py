@@ -21,6 +21,7 @@ import uvloop
 
 from router.config.accesslog import TraceContext
 from router.config.build import build
+from router.config.gossip import beyond
 from router.config.schema import decode
 from router.control.board import Board, WorkerColumn
 from router.control.channel import Channel
@@ -45,7 +46,6 @@ from router.control.messages import (
     SnapshotUpdate,
     StatsReport,
     Suspected,
-    WorkerGone,
     decode_to_worker,
 )
 from router.control.worker_process import WorkerOptions
@@ -162,13 +162,11 @@ class Worker:
                 self._obey(message)
 
     def _obey(self, message: Any) -> None:
-        """What an operator wants of the worker, and what became of another one."""
+        """What an operator wants of the worker."""
         match message:
             case Announce(on=on):
                 if self._server is not None:
                     self._server.draining = on
-            case WorkerGone(origin=origin):
-                self._gossip.gossip.gone(origin, time.monotonic())
             case Drain(timeout=timeout):
                 self._end(timeout, "the router is shutting down")
             case AbortAll(reason=reason):
@@ -215,7 +213,7 @@ class Worker:
             return
         self._security = security
         self._know_models()
-        self._gossip.follow(self._director, beyond=False)
+        self._gossip.follow(self._director, beyond=beyond(config) is not None)
         logged = filtered(self._ring.append, config.access_log, self._rng)
         self._recorder.log = None if config.access_log.path == "off" else logged
         if self._server is None:

@@ -344,6 +344,21 @@ CATALOGUE: tuple[Metric, ...] = (
         "late (or twice), unreadable, or too_many_peers.",
         "reason",
     ),
+    _gauge(
+        "gossip_redis_reached",
+        "1 while other machines hear of this one's requests, and it of theirs, through Redis.",
+    ),
+    _counter(
+        "gossip_relayed_total",
+        "Datagrams that went out to other machines and came in from them.",
+        "direction",
+    ),
+    _counter(
+        "gossip_relay_lost_total",
+        "Datagrams lost between machines, by reason: unreached (Redis), overflow, unreadable or "
+        "worker_full.",
+        "reason",
+    ),
     _gauge("connections", "Open client connections."),
     _gauge("buffered_bytes", "Request bytes held in memory."),
     _counter(

@@ -145,6 +145,8 @@ FAULTS = [
     ("to: chat", "to: chat\ntenants: [{name: a, limits: {models: {m: {tokens: {rate: 5k/s, scope: global}}}}}]", "w.yaml:8:71: limits of all routers are kept in Redis: give redis: {address: host:port}"),
     ("to: chat", "to: chat\ntoken_estimates: {output: 0}", "w.yaml:8:27: expected a whole number from 1 to 1000G, got '0'"),
     ("to: chat", "to: chat\nredis: {address: 'r:6379', password: hunter2}", "w.yaml:8:38: a secret does not stand in the file itself; write file:/run/secrets/token or ${TOKEN}"),
+    ("to: chat", "to: chat\ngossip: {redis: true}", "w.yaml:8:17: other machines are told through Redis: give redis: host:port"),
+    ("to: chat", "to: chat\ngossip: {channel: 'a b'}", "w.yaml:8:19: expected a text matching regex '^[A-Za-z0-9_.:-]{1,64}$', got the text 'a b'"),
     ("to: chat", "to: chat\nredis: {address: 'r:6379', on_failure: open}", "w.yaml:8:40: expected one of local_share, allow, deny, got 'open'"),
     ("to: chat", "to: chat\n    hedge: {max: 1}", "w.yaml:8:12: when is an answer slow? give after, quantile or both"),
     ("to: chat", "to: chat\n    hedge: {quantile: 100%}", "w.yaml:8:23: must lie between 0% and 100%, not at 100%"),

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from router.control.mesh import LARGEST, Mesh
+from router.core.forecast.notes import Bye, address, notes
 
 
 @pytest.fixture
@@ -62,6 +63,22 @@ def test_who_does_not_listen_misses_what_there_is_no_room_for(mesh):
     assert mesh.say(b"x" * 4000) == 1
     assert place[1].recv(LARGEST) == b"x" * 4000, "and nobody waited"
     close(place)
+
+
+def test_the_others_are_told_of_an_end_after_all_that_was_said(mesh):
+    one, two = sit(mesh, 0), sit(mesh, 1)
+    one[2][0].send(b"last words")
+    mesh.leave(0)
+    assert two[1].recv(LARGEST) == b"last words"
+    bye = address(two[1].recv(LARGEST))
+    assert (bye.machine, bye.origin, notes(bye)) == (mesh.machine, one[0], [Bye()])
+    with pytest.raises(BlockingIOError):
+        mesh.ear.recv(LARGEST)
+    mesh.overheard = True
+    mesh.leave(1)
+    assert address(mesh.ear.recv(LARGEST)).origin == two[0]
+    assert mesh.say(b"anybody?") == 0, "nobody is left"
+    close(one, two)
 
 
 def test_a_successor_is_somebody_new_and_hears_nothing_old(mesh):

@@ -142,9 +142,12 @@ def test_a_process_that_is_known_to_have_ended_is_gone_at_once() -> None:
     one, two, net = pair()
     one.send(chat(3000), 0, 0.0)
     net.carry(0.0)
-    two.gossip.gone(1, 0.1)
+    bye = notes.seal(1, 1, 0, 0, [notes.Bye()])
+    two.gossip.hear(bye, 0.1)
     assert two.lines()[0] == (0, 0, 0.0)
-    two.gossip.gone(1, 0.2)
+    assert len(two.gossip.peers) == 0
+    two.gossip.hear(bye, 0.2)
+    assert len(two.gossip.peers) == 0
 
 
 def test_a_router_that_begins_catches_up() -> None:

@@ -2,8 +2,12 @@
 
 import os
 import signal
+from functools import partial
+
+import pytest
 
 from tests.processes.router_process import SLOW, configuration, emulator, serving, until
+from tests.proxy.redis_server import RedisServer
 
 HEARD = 'warmpath_gossip_requests_total{result="heard"}'
 TOLD = 'warmpath_gossip_requests_total{result="told"}'
@@ -15,10 +19,11 @@ def predicting(*engines: str) -> str:
 
 
 class Conversation:
-    """Turns of one user; each goes over a connection of its own, to whichever worker takes it."""
+    """Turns of one user; each goes over a connection of its own, to whichever worker takes it, of
+    each of the routers in turn."""
 
-    def __init__(self, router, topic: str) -> None:
-        self._router = router
+    def __init__(self, topic: str, *routers) -> None:
+        self._routers = routers
         self._messages = [{"role": "system", "content": f"You know all of {topic}. " * 200}]
         self.turns = 0
 
@@ -28,22 +33,26 @@ class Conversation:
 
     async def say(self) -> str:
         """One more turn; returns who answered once all workers know of it."""
-        told, heard = [await self._router.metric(name) for name in (TOLD, HEARD)]
+        told, heard = await self._counted()
         self.turns += 1
+        router = self._routers[self.turns % len(self._routers)]
         self._messages.append({"role": "user", "content": f"Question {self.turns}? " * 40})
-        async with self._router.session.post(
-            f"{self._router.api}/v1/chat/completions", json=self.body
-        ) as answer:
+        url = f"{router.api}/v1/chat/completions"
+        async with router.session.post(url, json=self.body) as answer:
             assert answer.status == 200, await answer.text()
             reply = (await answer.json())["choices"][0]["message"]
             self._messages.append(reply)
 
         async def known() -> bool:
-            now = [await self._router.metric(name) for name in (TOLD, HEARD)]
-            return now == [told + 1, heard + 1]
+            return await self._counted() == [told + 1, heard + 1]
 
         await until(known)
         return answer.headers["x-emulator-name"]
+
+    async def _counted(self) -> list[float]:
+        return [
+            sum([await router.metric(name) for router in self._routers]) for name in (TOLD, HEARD)
+        ]
 
 
 async def test_turns_of_a_conversation_meet_their_prefix_whichever_worker_takes_them(tmp_path):
@@ -51,10 +60,39 @@ async def test_turns_of_a_conversation_meet_their_prefix_whichever_worker_takes_
         text = predicting(a.address, b.address, c.address)
         async with serving(tmp_path, text) as router:
             for topic in ("whales", "tax law"):
-                conversation = Conversation(router, topic)
+                conversation = Conversation(topic, router)
                 assert len({await conversation.say() for _ in range(8)}) == 1
             assert await router.metric("warmpath_gossip_peers") == 1
             assert await router.metric(EXPIRED) == 0
+
+
+@pytest.mark.tool
+async def test_routers_on_two_machines_decide_as_one_with_redis_between_them(tmp_path, tool):
+    redis = RedisServer(tool("redis-server"), tmp_path)
+    await redis.start()
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    async with emulator("a") as a, emulator("b") as b, emulator("c") as c:
+        text = predicting(a.address, b.address, c.address).replace("workers: 2", "workers: 1")
+        text += f"redis: {{address: {redis.address}, retry_interval: 100ms}}\n"
+        async with serving(folders[0], text) as one, serving(folders[1], text) as two:
+            for router in (one, two):
+                await until(partial(reaches, router, 1))
+                await until(partial(hears_of, router, 1))
+            conversation = Conversation("whales", one, two)
+            assert len({await conversation.say() for _ in range(6)}) == 1
+
+            await redis.stop()
+            await until(partial(reaches, one, 0))
+            assert await one.served_by() in ("a", "b", "c")
+            assert any("do not hear of prompts" in line for line in one.log)
+            await redis.start()
+            for router in (one, two):
+                await until(partial(reaches, router, 1))
+            conversation = Conversation("knots", one, two)
+            assert len({await conversation.say() for _ in range(4)}) == 1
+    await redis.stop()
 
 
 async def test_an_operator_sees_what_the_balancer_sees(tmp_path):
@@ -63,7 +101,7 @@ async def test_an_operator_sees_what_the_balancer_sees(tmp_path):
         emulator("b") as b,
         serving(tmp_path, predicting(a.address, b.address)) as router,
     ):
-        conversation = Conversation(router, "whales")
+        conversation = Conversation("whales", router)
         home = {"a": a, "b": b}[await conversation.say()].address
 
         cluster = (await router.get("/clusters"))["clusters"][0]
@@ -89,7 +127,7 @@ async def test_it_is_told_when_caches_hold_something_else(tmp_path):
     async with emulator("a") as a:
         text = predicting(a.address).replace("workers: 2", "workers: 1")
         async with serving(tmp_path, text) as router:
-            conversation = Conversation(router, "whales")
+            conversation = Conversation("whales", router)
             for _ in range(60):
                 async with router.session.post(f"http://{a.address}/reset_prefix_cache") as reset:
                     assert reset.status == 200
@@ -112,7 +150,7 @@ async def test_a_killed_worker_is_forgotten_and_its_successor_catches_up(tmp_pat
     async with emulator("a", SLOW) as a, emulator("b", SLOW) as b, emulator("c", SLOW) as c:
         text = predicting(a.address, b.address, c.address)
         async with serving(tmp_path, text) as router:
-            conversation = Conversation(router, "whales")
+            conversation = Conversation("whales", router)
             home = await conversation.say()
             streams = [await router.chat(400, stream=True) for _ in range(16)]
             for stream in streams:
@@ -142,6 +180,14 @@ async def test_a_killed_worker_is_forgotten_and_its_successor_catches_up(tmp_pat
                 stream.close()
             await until(lambda: under_way(router, 0))
             assert {await conversation.say() for _ in range(6)} == {home}
+
+
+async def reaches(router, wanted: int) -> bool:
+    return await router.metric("warmpath_gossip_redis_reached") == wanted
+
+
+async def hears_of(router, count: int) -> bool:
+    return await router.metric("warmpath_gossip_peers") == count
 
 
 async def under_way(router, count: int) -> bool:

@@ -16,6 +16,7 @@ from router.core.forecast.herald import Herald
 from router.core.forecast.notes import (
     ROOM,
     Ask,
+    Bye,
     Hello,
     Note,
     Roster,
@@ -164,6 +165,8 @@ class Gossip:
                 self._tell(envelope.origin, self._introduction(now))
             elif type(note) is Ask:
                 self._tell(envelope.origin, recollections(dict(self._clusters)))
+            elif type(note) is Bye:
+                self.peers.forget(envelope.origin, now)
         if now < self._joining_until:
             self._join_in(envelope.origin, told, now)
 
@@ -183,10 +186,6 @@ class Gossip:
         if most > RICHER * self.entries and not patient:
             self._asked[origin] = now
             self._tell(origin, iter([[Ask()]]))
-
-    def gone(self, origin: int, now: float) -> None:
-        """That process has ended."""
-        self.peers.forget(origin, now)
 
     def __repr__(self) -> str:
         return f"<Gossip {self.origin:x} {self.peers!r} {self.herald!r}>"

@@ -138,9 +138,24 @@ class Told(Note, frozen=True, array_like=True, gc=False, tag=11):
     """That is all."""
 
 
+class Bye(Note, frozen=True, array_like=True, gc=False, tag=12):
+    """The origin has ended; said by itself, or on its behalf by whoever saw it end."""
+
+
 AnyNote = (
-    Sent | FirstToken | Ended | Roster | Hello | UnderWay | Ask | Learned | Held | EndsAt | Told
-)  # fmt: skip
+    Sent
+    | FirstToken
+    | Ended
+    | Roster
+    | Hello
+    | UnderWay
+    | Ask
+    | Learned
+    | Held
+    | EndsAt
+    | Told
+    | Bye
+)
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
