@@ -94,7 +94,7 @@ PREDICTION = (
         "Gossip with other machines",
         "short",
         {
-            "{{direction}}": rate("warmpath_gossip_relayed_total", "direction", ""),
+            "{{result}}": rate("warmpath_gossip_relayed_total", "result", ""),
             "lost: {{reason}}": rate("warmpath_gossip_relay_lost_total", "reason", ""),
         },
         "Datagrams a second through Redis.",

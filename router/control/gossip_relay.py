@@ -228,8 +228,8 @@ class GossipRelay:
             return
         totals.gauges["gossip_redis_reached"] = {(): float(self.up)}
         totals.counters["gossip_relayed_total"] = {
-            ("out",): float(self.published),
-            ("in",): float(self.received),
+            ("sent",): float(self.published),
+            ("heard",): float(self.received),
         }
         totals.counters["gossip_relay_lost_total"] = {
             ("unreached",): float(self.unreached),

@@ -350,8 +350,8 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     _counter(
         "gossip_relayed_total",
-        "Datagrams that went out to other machines and came in from them.",
-        "direction",
+        "Datagrams sent to other machines, and heard from them.",
+        "result",
     ),
     _counter(
         "gossip_relay_lost_total",

@@ -6,7 +6,8 @@ import pytest
 
 from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.forecast.forecast import Forecast
-from router.core.forecast.seen import ForecastSeen, Recalled, see
+from router.core.forecast.recalled import Recalled
+from router.core.forecast.seen import ForecastSeen, see
 from router.core.host import Outcome
 from router.core.load import LoadReport
 from router.core.memory import ClusterMemory
