@@ -6,6 +6,7 @@ from router.config.clusters import ClusterSpec
 from router.config.findings import Problem
 from router.config.schema import Config
 from router.core.balancers.cache_aware import CacheAware
+from router.core.balancers.dynamo_cost import DynamoCost
 from router.core.balancers.scored import Scored
 
 PROMPT_SCRAPE = 0.2
@@ -64,4 +65,19 @@ def load_known_too_late(config: Config) -> Iterator[Problem]:
                 ("clusters", index, "balancer"),
                 f"load is known by the metrics pages alone ({', '.join(scraped)}), which are read "
                 f"every {scrape.interval}: all requests between two readings go where it was best",
+            )
+
+
+def each_worker_for_itself(config: Config) -> Iterator[Problem]:
+    if config.workers == 1:
+        return
+    for index, cluster in enumerate(config.clusters):
+        balancer = cluster.balancer
+        remembers = isinstance(balancer, CacheAware.Spec | DynamoCost.Spec)
+        if remembers or (isinstance(balancer, Scored.Spec) and balancer.reads_prompt):
+            yield Problem(
+                ("clusters", index, "balancer"),
+                "each worker process knows only where it sent prompts itself: with four of them "
+                "half of the hits are gone, and the first token takes half as long again or twice "
+                "as long",
             )

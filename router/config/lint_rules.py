@@ -183,5 +183,8 @@ RULES: tuple[Rule, ...] = (
     Rule("WP092", "warning", "load that is known too late",
          "Add the scorer token_load or in_flight, or set scrape.interval to 100ms.",
          balancers.load_known_too_late),
+    Rule("WP093", "warning", "prompts that each worker remembers for itself",
+         "Set workers: 1, or use predicted_ttft, whose workers tell each other.",
+         balancers.each_worker_for_itself),
 )  # fmt: skip
 """By code. To add a rule: a function in one of the three modules, and one line here."""

@@ -189,4 +189,7 @@ EXAMPLES = [
      [chat("balancer: {type: scored}\n    scrape: {interval: 100ms, timeout: 100ms}")]),
     ("WP092", [chat("balancer: {type: scored, scorers: [{type: running}, {type: token_load, weight: 0}]}")],
      "{type: scored, sc", [chat("balancer: {type: scored, scorers: [{type: running}, {type: token_load}]}")]),
+    ("WP093", [chat("balancer: {type: dynamo_cost}")], "{type: dynamo_cost}", [top("workers: 1"), chat("balancer: {type: dynamo_cost}")]),
+    ("WP093", [top("workers: 2"), chat("balancer: {type: scored}")], "{type: scored}",
+     [top("workers: 2"), chat("balancer: {type: scored, scorers: [{type: in_flight}]}")]),
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Prompts and attempts for the balancers that place requests by what endpoints were sent before."""
 
+import functools
 import random
 
 from router.core.balancers.base import Accounting, Balancer, BalancerSpec
@@ -10,6 +11,7 @@ from router.core.prefix.blocks import BLOCK, checkpoints
 from tests.core.world import request
 
 
+@functools.cache
 def prompt(seed: int, blocks: float, shared: int = 0) -> LlmRequest:
     """A request of so many blocks, the first ``shared`` of which are in everybody's."""
     common = random.Random("shared").randbytes(shared * BLOCK)

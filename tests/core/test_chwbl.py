@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.balancers import chwbl
@@ -46,6 +46,7 @@ def expected(ring: tuple[HostState, ...], key: int, replication: int = 256) -> H
     return ring[turned[0]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=9), st.integers(0, 2**64 - 1))
 def test_a_key_goes_where_kubeai_would_send_it(loads: list[int], key: int) -> None:
     ring = hosts(*[1] * len(loads))

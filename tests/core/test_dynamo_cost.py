@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.balancers.dynamo_cost import DynamoCost
@@ -86,6 +86,7 @@ def test_scale_and_credit() -> None:
         assert stage.column(asked, "prefill")[0] == expected * BLOCK
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_cost_is_the_one_of_its_definition(data: st.DataObject) -> None:
     """Turns of one conversation, begun, heard and ended in any order: what is cached is the longest

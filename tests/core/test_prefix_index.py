@@ -1,10 +1,11 @@
 """The approximate prefix index: what it finds, what it forgets, and that it stays within bounds."""
 
+import functools
 import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core.prefix import index as module
@@ -16,6 +17,7 @@ THREE = hosts(1, 1, 1)
 A, B, C = (host.id for host in THREE)
 
 
+@functools.cache
 def prompt(seed: int, blocks: int, shared: int = 0) -> tuple[int, ...]:
     """Checkpoints of random bytes, the first ``shared`` blocks being everybody's."""
     common = random.Random(0).randbytes(shared * BLOCK)
@@ -36,6 +38,7 @@ def test_a_prompt_is_found_as_deep_as_it_is_the_same() -> None:
     assert [index.held(prompt(1, 8, shared=4), one) for one in (A, B, C)] == [8, 4, 0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 70)), min_size=1, max_size=20))
 def test_matching_all_at_once_is_matching_each(sent: list[tuple[int, int]]) -> None:
     many = hosts(*[1] * 9)
@@ -147,6 +150,7 @@ def test_lower_bounds_take_hold_step_by_step() -> None:
     assert index.blocks(A) <= 100
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_counts_are_true(data: st.DataObject) -> None:
     index = PrefixIndex(capacity=40, ttl=10)
