@@ -121,7 +121,8 @@ class Placements:
 
     Attributes:
         index: what endpoints are thought to have cached.
-        active: what their requests in flight use; kept only after ``follow_active``.
+        active: what their requests in flight use; empty unless ``tune`` asked for it.
+        deepest: checkpoints of a prompt that count.
     """
 
     __slots__ = ("_followed", "_outstanding", "_reported", "active", "deepest", "index")
