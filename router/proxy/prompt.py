@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from router.core.prefix.blocks import checkpoints, seed_of
+from router.core.prefix.blocks import BLOCK, checkpoints, seed_of
 from router.proxy import scan
 from router.proxy.fields import PromptFields, decode_items, decode_prompt
 
@@ -78,17 +78,15 @@ class Bulk(msgspec.Struct, gc=False):
 
 def named(fields: PromptFields, bulk: Bulk | None, aliases: Aliases) -> Named:
     """Name the beginnings of a prompt."""
-    parts: list[Piece] = []
-    size = 0
+    parts: list[Piece] = [] if bulk is None else bulk.parts
+    size = 0 if bulk is None else bulk.size
     if fields.tools or fields.system or fields.instructions:
-        for raw in (fields.tools, fields.system, fields.instructions):
-            lead = bytes(raw)
-            if lead not in _NOTHING:
-                parts.append(lead)
-                size += len(lead)
-    if bulk is not None:
-        parts += bulk.parts
-        size += bulk.size
+        leads = [bytes(raw) for raw in (fields.tools, fields.system, fields.instructions)]
+        leads = [lead for lead in leads if lead not in _NOTHING]
+        parts = [*leads, *parts]
+        size += sum(map(len, leads))
+    if size < BLOCK:
+        return (), size
     seed = _seed(aliases.get(fields.model, fields.model), fields)
     return checkpoints(parts if size <= MOST else _at_most(parts, MOST), seed), size
 
@@ -129,17 +127,15 @@ def decoded_bulk(fields: PromptFields) -> Bulk | None:
     Raises:
         msgspec.DecodeError: what was passed over is no JSON.
     """
-    for name, raw in (
-        ("messages", fields.messages),
-        ("prompt", fields.prompt),
-        ("input", fields.input),
-    ):
-        if raw:
-            value = bytes(raw)
-            if value not in _NOTHING:
-                inside = _inside(value)
-                return Bulk(name, value, 0, True, [inside], len(inside))
-    return None
+    name, value = "messages", bytes(fields.messages)
+    if value in _NOTHING:
+        name, value = "prompt", bytes(fields.prompt)
+        if value in _NOTHING:
+            name, value = "input", bytes(fields.input)
+            if value in _NOTHING:
+                return None
+    inside = _inside(value)
+    return Bulk(name, value, 0, True, [inside], len(inside))
 
 
 def _inside(value: bytes) -> Piece:
@@ -154,7 +150,10 @@ def _inside(value: bytes) -> Piece:
             return b""
         if value[first] == _QUOTE or value[first] == _BRACKET:
             return memoryview(bytes(decode_items(value)[0]))[1:-1]
-    return memoryview(value)[1 : scan.strip(value, len(value) - 1)]
+    end = len(value) - 1
+    if value[end - 1] in scan.SPACE:
+        end = scan.strip(value, end)
+    return memoryview(value)[1:end]
 
 
 # --- from the front -----------------------------------------------------------------------------

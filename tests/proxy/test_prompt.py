@@ -204,9 +204,9 @@ styles = st.fixed_dictionaries(
 @contextmanager
 def small(block: int) -> Iterator[None]:
     """Checkpoints every few bytes, and short reaches."""
-    ends = tuple(block * n for n in range(1, 200))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("router.core.prefix.blocks._ENDS", ends)
+        patch.setattr("router.core.prefix.blocks._STEPS", (block,) * 199)
+        patch.setattr(prompt, "BLOCK", block)
         yield
 
 

@@ -36,6 +36,7 @@ GAINS: Final = tuple(deep - shallow for shallow, deep in pairwise((0, *DEPTHS)))
 """Blocks between a checkpoint and the one before it."""
 
 _ENDS: Final = tuple(depth * BLOCK for depth in DEPTHS)
+_STEPS: Final = tuple(blocks * BLOCK for blocks in GAINS)
 
 
 def seed_of(*parts: str | None) -> int:
@@ -56,28 +57,30 @@ def checkpoints(prompt: Iterable[bytes | memoryview], seed: int) -> tuple[int, .
     """
     hashed = xxh3_64(seed=seed)
     found: list[int] = []
-    update, digest = hashed.update, hashed.intdigest
-    left = end = _ENDS[0]
-    index = 0
+    update, digest, note = hashed.update, hashed.intdigest, found.append
+    index, left = 0, _STEPS[0]
+    # What follows the last checkpoint is nobody's: it is hashed only when more has come.
+    rest: bytes | memoryview = b""
     for piece in prompt:
+        if rest:
+            update(rest)
         size = len(piece)
         if size < left:
-            update(piece)
+            rest = piece
             left -= size
             continue
         view = memoryview(piece)
-        position = 0
-        while size - position >= left:
-            update(view[position : position + left])
-            position += left
-            found.append(digest())
+        position, end = 0, left
+        while end <= size:
+            update(view[position:end])
+            note(digest())
+            position = end
             index += 1
-            if index == len(_ENDS):
+            if index == len(_STEPS):
                 return tuple(found)
-            left = _ENDS[index] - end
-            end = _ENDS[index]
-        update(view[position:])
-        left -= size - position
+            end += _STEPS[index]
+        rest = view[position:]
+        left = end - size
     return tuple(found)
 
 
