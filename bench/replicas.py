@@ -19,7 +19,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from statistics import fmean, quantiles
 from typing import Any
@@ -85,16 +85,20 @@ def configuration(policy: dict[str, Any], api: int, admin: int, engines: list[in
 
 @contextlib.asynccontextmanager
 async def running(
-    policy: dict[str, Any], replicas: int, speed: float
-) -> AsyncIterator[tuple[int, list[int]]]:
-    """The router's port and the engines'."""
-    ports = free_ports(replicas + 2)
-    engines, (api, admin) = ports[:replicas], ports[replicas:]
+    policy: dict[str, Any], engines: Sequence[tuple[str, ...]]
+) -> AsyncIterator[tuple[int, int, list[int]]]:
+    """The router's port, its admin port and the engines'.
+
+    Args:
+        engines: a command for each, to which its port is added.
+    """
+    *ports, api, admin = free_ports(len(engines) + 2)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(configuration(policy, api, admin, engines))
+        file.write(configuration(policy, api, admin, ports))
         file.flush()
-        timing = ("--profile", "h100-8b-offload", "--speed", str(speed))
-        commands = [("engine.cli", "emulate", "--port", str(port), *timing) for port in engines]
+        commands = [
+            (*command, "--port", str(port)) for command, port in zip(engines, ports, strict=True)
+        ]
         commands.append(("router.cli.main", "serve", "-c", file.name))
         children = [
             await asyncio.create_subprocess_exec(
@@ -106,8 +110,8 @@ async def running(
             for command in commands
         ]
         try:
-            await answering([*engines, api])
-            yield api, engines
+            await answering([*ports, api])
+            yield api, admin, ports
         finally:
             for child in children:
                 child.send_signal(signal.SIGTERM)
@@ -168,8 +172,9 @@ async def replay(
 ) -> dict[str, float]:
     """One policy's figures, in engine seconds."""
     begin = WARM_UP * found[-1].at
+    engine = ("engine.cli", "emulate", "--profile", "h100-8b-offload", "--speed", str(speed))
     async with (
-        running(policy, replicas, speed) as (api, engines),
+        running(policy, [engine] * replicas) as (api, _, engines),
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
         ) as session,
