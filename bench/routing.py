@@ -3,7 +3,7 @@
     python -m bench.routing --traces DIR
 
 Eight modelled engines with a host tier, runs of 15 minutes of which the last nine are measured,
-three seeds (see docs/simulate.md). Takes some five minutes of one core. ``bench.routing_traces``
+three seeds (see docs/simulate.md). Takes some ten minutes of one core. ``bench.routing_traces``
 says which traces it needs. Writes bench/results/routing.{md,json}, ends with 1 if a target is
 missed.
 """
@@ -17,7 +17,7 @@ import click
 import msgspec
 from rich.progress import track
 
-from bench.routing_targets import ALL, TARGETS, Case, Results, cases, mean
+from bench.routing_targets import ALL, GOSSIP, TARGETS, Case, Results, cases, mean
 from bench.routing_traces import TracesMissing, find
 from router.sim.capacity import CAPACITY
 from router.sim.incident import Fail
@@ -41,6 +41,8 @@ def study(case: Case, path: Path) -> Study:
             replicas=(OFF,) * REPLICAS,
             block=512,
             seed=seed,
+            routers=case.routers,
+            gossip=GOSSIP,
             incidents=(Fail(540.0, 120.0, 0),) if case.fails else (),
         )
         for seed in SEEDS
@@ -95,7 +97,8 @@ def table(results: Results) -> str:
 
 
 def _row(results: Results, case: Case) -> str:
-    fails = ", one fails" if case.fails else ""
+    special = ", one fails" if case.fails else ""
+    special += f", {case.routers} routers" if case.routers > 1 else ""
     figures = (
         ("hit_rate", 1, ".3f"),
         ("ttft_mean", 1, ".2f"),
@@ -109,7 +112,7 @@ def _row(results: Results, case: Case) -> str:
     cells = [
         format(mean(results, case, name, ALL) * factor, form) for name, factor, form in figures
     ]
-    traffic = f"{case.trace} {case.load} %{fails}"
+    traffic = f"{case.trace} {case.load} %{special}"
     return f"| {traffic} | {case.policy} | {' | '.join(cells)} |"
 
 

@@ -56,6 +56,14 @@ USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
     "--routers", type=click.IntRange(1, 64), default=1, show_default=True, help="Side by side."
 )
 @click.option(
+    "--gossip",
+    type=click.FloatRange(0, 60),
+    default=0.01,
+    show_default=True,
+    help="Seconds until the other routers know what one tells them.",
+)
+@click.option("--no-gossip", is_flag=True, help="Routers tell each other nothing.")
+@click.option(
     "--streaming",
     type=click.FloatRange(0, 1),
     default=1.0,
@@ -173,6 +181,7 @@ def _study(
         replicas=simulate_options.fleet(base, replicas, options["slow"]),
         block=recorded.block,
         routers=options["routers"],
+        gossip=None if options["no_gossip"] else options["gossip"],
         streaming=options["streaming"],
         scrape=options["scrape"],
         incidents=simulate_options.incidents(

@@ -27,6 +27,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         replicas: the engines there are at the start.
         block: tokens in a block of the prompts' ids.
         routers: each decides on its own; a request comes to any of them.
+        gossip: from one router's word until the others have it; None: they tell each other nothing.
         streaming: share of the requests that are answered piece by piece.
         incidents: in any order.
         scrape: between readings of the engines' load; 0: there are none.
@@ -38,6 +39,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     block: int
     seed: int
     routers: int = 1
+    gossip: float | None = None
     streaming: float = 1.0
     incidents: tuple[Incident, ...] = ()
     scrape: float = 1.0

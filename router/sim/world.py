@@ -21,6 +21,7 @@ from router.core.snapshot import Snapshot
 from router.sim.engine import Engine, Job
 from router.sim.identity import described
 from router.sim.incident import befall
+from router.sim.mesh import Mesh
 from router.sim.oracle import OracleSpec
 from router.sim.outcome import End, Outcome
 from router.sim.profile import Profile, picoseconds
@@ -63,6 +64,9 @@ class World:
             Router(self, snapshot, f"router {index} {scenario.seed}")
             for index in range(scenario.routers)
         ]
+        self._mesh = None
+        if len(self.routers) > 1 and scenario.gossip is not None:
+            self._mesh = Mesh(self, scenario.gossip)
         if scenario.scrape:
             self.at(0, self._scrape)
         for incident in scenario.incidents:
@@ -83,6 +87,8 @@ class World:
         snapshot = self._snapshot()
         for router in self.routers:
             router.director.update(snapshot)
+        if self._mesh is not None:
+            self._mesh.follow()
 
     def lose(self, replica: Replica) -> None:
         """All that an engine has."""
@@ -134,6 +140,11 @@ class World:
             self.now, _, action = heappop(due)
             action()
         return self.outcomes
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are requests to come, or under way."""
+        return self._coming > 0 or len(self.outcomes) < len(self._arrivals)
 
     # --- requests ---------------------------------------------------------------------------
 
@@ -209,7 +220,7 @@ class World:
                 self._tell(replica, replica.report(self.now))
             elif self.now > replica.heard + picoseconds(Scrape().stale_after):
                 self._tell(replica, None)
-        if self._coming or len(self.outcomes) < len(self._arrivals):
+        if self.busy:
             self.at(self.now + picoseconds(self.scenario.scrape), self._scrape)
 
     def _tell(self, replica: Replica, report: LoadReport | None) -> None:
