@@ -21,7 +21,7 @@ from router.core.prefix.blocks import BLOCK, checkpoints, seed_of
 from router.proxy import scan
 from router.proxy.fields import PromptFields, decode_items, decode_prompt
 
-DECODED: Final = 64 * 1024
+DECODED: Final = 128 * 1024
 """Bytes of a body; about here decoding and the look at the ends cost the same."""
 
 REACH: Final = 64 * 1024
@@ -30,7 +30,10 @@ REACH: Final = 64 * 1024
 MOST: Final = 4 << 20
 """Bytes of a prompt that are hashed: a million tokens, a quarter of a millisecond."""
 
-SHORT: Final = 32
+SHORT: Final = 1024
+"""Bytes behind the bulk that are passed over at once; what is longer is found by its name."""
+
+MAX_MARKS: Final = 32
 """Brackets and strings in a value that is passed over, a microsecond each; tools have hundreds."""
 
 MAX_MENTIONS: Final = 8
@@ -184,7 +187,7 @@ def front_bulk(body: bytes, length: int | None) -> tuple[PromptFields, Bulk] | N
 
 def _bulk_start(first: bytes) -> tuple[str, int] | None:
     """The name of the bulk and where its value begins, if that can be told from the front."""
-    starts = scan.front(first, most=SHORT).starts
+    starts = scan.front(first).starts
     for name in _BULKS:
         if name in starts:
             return name, starts[name]
@@ -267,8 +270,8 @@ def _around(head: bytes, last: bytes, names: tuple[str, ...]) -> tuple[PromptFie
 
 def _passed_over(last: bytes, end: int) -> int:
     """Where the value ends that is in front of the short fields before ``end``."""
-    low = max(0, end - scan.REACH)
-    return low + scan.walk_back(last[low:end], end - low, {}, SHORT)
+    low = max(0, end - SHORT)
+    return low + scan.walk_back(last[low:end], end - low, {}, MAX_MARKS)
 
 
 def _mentioned(last: bytes, key: bytes, end: int) -> int:

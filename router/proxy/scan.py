@@ -43,6 +43,30 @@ MAX_QUOTES: Final = 256
 """Escaped quotes passed in one string at 0.2 us each; decoding all of it is quicker than more."""
 
 
+FEW_QUOTES: Final = 8
+"""Escaped quotes passed in one string before it is left to msgspec."""
+
+_pass_over: Final = msgspec.json.Decoder(msgspec.Raw).decode
+_TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
+
+
+def _tells() -> bool:
+    """Whether msgspec says where a value ended when more follows it.
+
+    It does so in words only, which may change. To look for the end here costs a hundred times as
+    much for what is full of quotes and brackets, as tools are.
+    """
+    try:
+        _pass_over(b'["]"] ,')
+    except msgspec.DecodeError as error:
+        told = _TRAILING.search(str(error))
+        return told is not None and told[1] == "7"  # counted from 1
+    return False
+
+
+_TELLS = _tells()
+
+
 class OutOfReach(Exception):
     """The hash needs bytes that are not among the first ones."""
 
@@ -73,11 +97,8 @@ class Found:
         return model if isinstance(model, str) else None
 
 
-def front(body: bytes, reach: int = REACH, most: int = MAX_BRACKETS) -> Found:
+def front(body: bytes, reach: int = REACH) -> Found:
     """The top level from the front, as far as values end within ``reach`` bytes.
-
-    Args:
-        most: brackets followed in one value.
 
     Raises:
         msgspec.DecodeError: if a field that routing wants is no JSON.
@@ -98,7 +119,7 @@ def front(body: bytes, reach: int = REACH, most: int = MAX_BRACKETS) -> Found:
             if name in _BULK and body[start] == 0x5B:
                 break
         try:
-            stop = skip_value(body, start, end, most)
+            stop = skip_value(body, start, end)
         except TooDense:
             break
         # A number at the very edge may go on beyond it.
@@ -137,16 +158,36 @@ def both_ends(body: bytes, ending: bytes, reach: int = REACH) -> Found:
     return found
 
 
-def skip_value(body: bytes, start: int, end: int, most: int = MAX_BRACKETS) -> int | None:
-    """Where the value at ``start`` ends, None if not before ``end`` or not to be told."""
+def skip_value(body: bytes, start: int, end: int) -> int | None:
+    """Where the value at ``start`` ends, None if not before ``end`` or not to be told.
+
+    Raises:
+        TooDense: only where msgspec does not tell.
+    """
     first = body[start : start + 1]
     if first == b'"':
         return _skip_string(body, start, end)
     if first not in (b"{", b"["):
         matched = _SCALAR_AT.match(body, start, end)
         return None if matched is None else matched.end()
+    return _skip_quickly(body, start, end) if _TELLS else _skip_container(body, start, end)
+
+
+def _skip_quickly(body: bytes, start: int, end: int) -> int | None:
+    """As ``skip_value``: msgspec passes over the value, and objects to what follows it."""
+    try:
+        value = _pass_over(memoryview(body)[start:end])
+    except msgspec.DecodeError as error:
+        told = _TRAILING.search(str(error))
+        return None if told is None else strip(body, start + int(told[1]) - 1)
+    except RecursionError:
+        return None
+    return start + len(value)
+
+
+def _skip_container(body: bytes, start: int, end: int) -> int | None:
     depth, position = 0, start
-    for _ in range(most):
+    for _ in range(MAX_BRACKETS):
         matched = _MARK.search(body, position, end)
         if matched is None:
             return None
@@ -170,10 +211,10 @@ def _skip_string(body: bytes, start: int, end: int) -> int | None:
     Text is mostly not quotes, and ``find`` passes over it fifty times as fast as an expression.
 
     Raises:
-        TooDense: after ``MAX_QUOTES`` escaped quotes.
+        TooDense: after ``MAX_QUOTES`` escaped quotes, where msgspec does not tell.
     """
     quote = start
-    for _ in range(MAX_QUOTES):
+    for _ in range(FEW_QUOTES if _TELLS else MAX_QUOTES):
         quote = body.find(b'"', quote + 1, end)
         if quote < 0:
             return None
@@ -184,6 +225,8 @@ def _skip_string(body: bytes, start: int, end: int) -> int | None:
             before -= 1
         if (quote - before) % 2 == 0:
             return quote + 1
+    if _TELLS:
+        return _skip_quickly(body, start, end)
     raise TooDense
 
 

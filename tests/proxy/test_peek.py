@@ -181,6 +181,32 @@ def test_small_bodies(body: bytes) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@given(
+    st.lists(json_values) | st.dictionaries(text, json_values) | text,
+    st.sampled_from(["", ",", " , 1", "]", "\n}"]),
+    st.integers(1, 40),
+    st.booleans(),
+)
+def test_a_value_is_passed_over(value: object, behind: str, short: int, tells: bool) -> None:
+    """To its very end, by msgspec or without it; a value that is cut has none."""
+    encoded = json.dumps(value).encode()
+    body = b'{"x":' + encoded + behind.encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "_TELLS", tells)
+        assert scan.skip_value(body, 5, len(body)) == 5 + len(encoded)
+        if short < len(encoded):
+            assert scan.skip_value(body, 5, 5 + len(encoded) - short) is None
+
+
+def test_msgspec_tells_where_a_value_ends() -> None:
+    """If not, its words have changed: all works on, large bodies at several times the cost."""
+    assert scan._tells()
+    dense = b'"' + rb"\"" * 5000 + b'"'
+    assert scan.skip_value(dense + b",", 0, 20_000) == len(dense)
+    assert scan.skip_value(b"[" * 5000, 0, 5000) is None
+
+
+@settings(max_examples=300, deadline=None)
 @given(bodies(), st.integers(8, 400))
 @example(b'{"a":"\\\\","model":"m"}', 12)
 @example(b'{"a":"x\\"","model":"m"}', 14)
