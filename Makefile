@@ -68,6 +68,7 @@ test-compiled: compiled
 bench: compiled
 	$(BIN)/python -m bench.core
 	$(BIN)/python -m bench.features
+	$(BIN)/python -m bench.prefix
 	$(BIN)/python -m bench.engine_decode
 	$(BIN)/python -m bench.proxies $(ARGS)
 

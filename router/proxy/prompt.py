@@ -10,6 +10,10 @@ Bodies up to ``DECODED`` are decoded, which finds all parts. Larger ones are loo
 ends (see ``scan``): in front of the bulk and behind it, tools and system are found by their names
 within ``REACH`` bytes, and then the body is decoded with its bulk left out, to make sure that what
 was found is of the top level. What else is large and behind the bulk is taken for a part of it.
+
+To name a prompt of prose costs a third of what decoding 8k tokens does for a short one, and six
+times that for 128k tokens, half of it for the hashes (4 and 68 us where decoding takes 10.7;
+``bench.prefix``). Bodies of 16 to 128 KiB are cheaper to look at with names than without.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
