@@ -5,7 +5,7 @@
 Microseconds of CPU for one body, the best of many short runs: without names, with names, and the
 difference; also as a multiple of what decoding a body of 8k tokens takes on the same machine, which
 is what to compare between machines. A negative difference: where prompts are named, bodies up to
-128 KiB are decoded, which is cheaper than the look at their ends that others get.
+128 KiB are decoded, which is often cheaper than the look at their ends that others get.
 """
 
 import gc

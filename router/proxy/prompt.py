@@ -11,9 +11,9 @@ ends (see ``scan``): in front of the bulk and behind it, tools and system are fo
 within ``REACH`` bytes, and then the body is decoded with its bulk left out, to make sure that what
 was found is of the top level. What else is large and behind the bulk is taken for a part of it.
 
-To name a prompt of prose costs a third of what decoding 8k tokens does for a short one, and six
-times that for 128k tokens, half of it for the hashes (4 and 68 us where decoding takes 10.7;
-``bench.prefix``). Bodies of 16 to 128 KiB are cheaper to look at with names than without.
+To name a short prompt adds a third of what decoding 8k tokens costs to the look at its body, six
+or seven times that for 128k tokens (4 and 70 us where decoding takes 10.7; ``bench.prefix``). A
+body of 16 to 64 KiB, or with tools of more than 4 KiB, is cheaper to look at with names.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
