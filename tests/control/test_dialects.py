@@ -188,7 +188,7 @@ def test_what_an_engine_is_said_to_tell_its_page_tells() -> None:
     told: dict[str, set[str]] = {name: set() for name in ENGINES}
     for engine, _, report in PAGES.values():
         fields = msgspec.structs.asdict(report)
-        told[engine] |= {name for name, value in fields.items() if value is not None} - {"at"}
+        told[engine] |= {n for n, value in fields.items() if value is not None} - {"at", "told"}
     assert told == {name: set(engine.tells) for name, engine in ENGINES.items()}
 
 
