@@ -17,7 +17,7 @@ from engine.emulator.config import EmulatorConfig
 from engine.emulator.profiles import Timing
 from engine.emulator.server import Emulator
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 # A stream of 50 tokens takes about a second.
 SLOW = Timing(decode_step=0.02)
