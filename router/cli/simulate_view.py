@@ -73,7 +73,8 @@ def _counted(number: int, noun: str) -> str:
 
 def _cell(estimate: Mapping[str, float | None], column: Column) -> str:
     mean, margin = estimate["mean"], estimate["margin"]
-    assert mean is not None
+    if mean is None:
+        return "-"
     text = format(mean * column.factor, column.form)
     if margin is None or not column.margin:
         return text

@@ -1,7 +1,7 @@
 """Figures of several seeds, as a mean and how far it can be trusted."""
 
 from collections.abc import Mapping, Sequence
-from math import inf, sqrt
+from math import inf, isnan, sqrt
 from statistics import fmean, stdev
 from typing import Final
 
@@ -15,14 +15,17 @@ _NORMAL: Final = 2.0
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """``margin``: half of the 95 % confidence interval, None where one seed says nothing of it."""
+    """``mean`` is None where no seed has a figure.
 
-    mean: float
+    ``margin``: half of the 95 % confidence interval, None where fewer than two seeds have one.
+    """
+
+    mean: float | None
     margin: float | None
 
 
 def summarize(runs: Sequence[Measures]) -> Mapping[str, Estimate]:
-    """By the name of the measure; of at least one run."""
+    """By the name of the measure."""
     return {
         field: estimate([float(getattr(run, field)) for run in runs])
         for field in Measures.__struct_fields__
@@ -30,9 +33,10 @@ def summarize(runs: Sequence[Measures]) -> Mapping[str, Estimate]:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Of at least one value."""
-    freedom = len(values) - 1
-    if freedom == 0:
-        return Estimate(values[0], None)
+    """Of those that are figures: NaN is what nothing was measured of."""
+    known = [value for value in values if not isnan(value)]
+    if len(known) < 2:
+        return Estimate(known[0] if known else None, None)
+    freedom = len(known) - 1
     factor = _STUDENT[freedom] if freedom < len(_STUDENT) else _NORMAL
-    return Estimate(fmean(values), factor * stdev(values) / sqrt(len(values)))
+    return Estimate(fmean(known), factor * stdev(known) / sqrt(len(known)))

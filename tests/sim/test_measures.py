@@ -8,7 +8,7 @@ from router.sim.curves import averaged, curves
 from router.sim.measures import measure, quantile
 from router.sim.outcome import End, Outcome
 from router.sim.profile import HBM, picoseconds
-from router.sim.summary import estimate, summarize
+from router.sim.summary import Estimate, estimate, summarize
 from router.sim.workload import Arrival
 
 
@@ -90,6 +90,8 @@ def test_the_margin_is_students() -> None:
     # Of 1, 2, 3: standard error 1 / sqrt(3), and 4.303 for two degrees of freedom.
     assert estimate([1.0, 2.0, 3.0]).margin == pytest.approx(4.303 / math.sqrt(3))
     assert estimate([float(n % 2) for n in range(100)]).margin == pytest.approx(0.1005, rel=0.01)
+    assert estimate([math.nan, 2.0]) == Estimate(2.0, None)
+    assert estimate([math.nan]) == Estimate(None, None)
     runs = [measure([outcome(1, ttft=ttft)], HBM, 0) for ttft in (0.1, 0.3)]
     assert summarize(runs)["ttft_mean"].mean == pytest.approx(0.2)
 

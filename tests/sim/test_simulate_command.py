@@ -170,3 +170,14 @@ def test_a_picture_needs_a_known_form_and_the_extra(
     result = CliRunner().invoke(main, ["simulate", "--plot", str(tmp_path / "a.svg")])
     assert result.exit_code == 2
     assert "pip install 'warmpath[plot]'" in result.output
+
+
+def test_a_figure_of_no_request_is_null() -> None:
+    told = simulate(
+        *SHORT, "--policy", "random", "--join", "59.99999", "--scrape", "0", "-o", "json"
+    )
+    phases = json.loads(told)["policies"][0]["phases"]
+    assert "NaN" not in told
+    assert phases[-1]["measures"]["requests"]["mean"] == 0
+    assert phases[-1]["measures"]["ttft_mean"]["mean"] is None
+    assert "60 to 120 s" in simulate(*SHORT, "--policy", "random", "--join", "59.99999")
