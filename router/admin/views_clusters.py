@@ -126,6 +126,7 @@ class ClusterViews:
             "outlier": self._plane.outliers.summary(cluster.name),
             "scrape": msgspec.to_builtins(cluster.scrape),
             "discovery": self._plane.discoverer.status(self._plane.store.config, cluster.name),
+            "handover": self._handover(cluster.name, now),
             "in_flight": self._plane.in_flight(cluster.name),
             "queued": int(counts.totals.gauge("queue_depth", (cluster.name,))),
             "retrying": int(counts.totals.gauge("retries_in_flight", (cluster.name,))),
@@ -138,6 +139,13 @@ class ClusterViews:
             "usable": sum(1 for standing in standings if standing.usable),
             "endpoints": [self._endpoint(standing, counts) for standing in standings],
         }
+
+    def _handover(self, cluster: str, now: float) -> dict[str, Any] | None:
+        held = self._plane.handover.held.get(cluster)
+        if held is None:
+            return None
+        kept = [str(endpoint.address) for endpoint in held.kept]
+        return {"for": round(now - held.since, 3), "kept": kept}
 
     def _endpoint(self, standing: Standing, counts: "Counts") -> dict[str, Any]:
         endpoint = standing.endpoint

@@ -170,9 +170,14 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
     )
 
 
+def endpoint_id(cluster: str, spec: EndpointSpec) -> EndpointId:
+    """Who an endpoint is, over reloads."""
+    return EndpointId(f"{cluster}/{spec.address}" + (f"#{spec.uid}" if spec.uid else ""))
+
+
 def _endpoint(cluster: str, spec: EndpointSpec, priority: int) -> Endpoint:
     return Endpoint(
-        id=EndpointId(f"{cluster}/{spec.address}" + (f"#{spec.uid}" if spec.uid else "")),
+        id=endpoint_id(cluster, spec),
         cluster=cluster,
         host=spec.address.host,
         port=spec.address.port,

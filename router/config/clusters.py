@@ -16,7 +16,7 @@ from router.config.queueing import CircuitBreaker, Queue
 from router.config.section import Name, Path, Section, Status, Text, Weight, doc
 from router.config.session import SESSIONS, SessionSpec
 from router.config.tls import UpstreamTls
-from router.config.units import Address, Interval, Percent
+from router.config.units import Address, Duration, Interval, Percent
 from router.core.balancers import REGISTRY
 from router.core.balancers.base import BalancerSpec
 from router.core.balancers.predicted_ttft import PredictedTtft
@@ -138,6 +138,13 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
     discovery: Annotated[
         AnyDiscovery | None, doc("Where endpoints are looked up, instead of `endpoints`.")
     ] = None
+    handover: Annotated[
+        Duration,
+        doc(
+            "For how long endpoints that leave are kept while none of those that replace them has "
+            "passed a health check; 0: not at all."
+        ),
+    ] = Duration(300)
     engine: Annotated[
         AnyEngine,
         doc("What the engines are: where they tell their health, and in which words their load."),

@@ -29,6 +29,7 @@ KINDS = {
     "override": "an operator changed an endpoint's state or weight, or that came to its end",
     "drain": "a drain came to its end: drained, cancelled or undone",
     "discovery": "a cluster's endpoints changed, or their source failed or works again",
+    "handover": "endpoints that leave are kept until one that replaces them serves, or no longer",
     "breaker": "a circuit breaker refuses requests, or no longer does",
     "prediction": "a cluster's caches hold something else than balancing expects, or no longer do",
     "reload": "a configuration came in force, or was refused",

@@ -17,6 +17,7 @@ from router.control.roster import Roster, Standing
 from router.core.clock import Rng
 from router.core.health.detector import OutlierDetector, OutlierEvent
 from router.core.health.ejection import EjectionRecord
+from router.core.health.monitor import counts_in
 from router.core.health.outlier import Detector, Outlier
 from router.core.health.statistics import Tally
 from router.core.host import Outcome
@@ -187,6 +188,28 @@ class OutlierWatch:
         watch = self._clusters.get(standing.endpoint.cluster)
         record = None if watch is None else watch.detector.records.get(standing.endpoint.id)
         return None if watch is None or record is None else (record, watch.detector.policy)
+
+    def shown(self, standing: Standing, word: int | None, now: float) -> dict[str, Any] | None:
+        """What is held of an endpoint; None where detection is off.
+
+        ``returns_in``: seconds until an ejection is over; it ends at the next interval then.
+
+        Args:
+            word: in which its failures in a row are counted; None where it has no place yet.
+        """
+        known = self.record(standing)
+        if known is None or word is None:
+            return None
+        record, policy = known
+        left = max(0.0, record.due(policy) - now) if record.ejected else None
+        return {
+            "ejected": record.ejected,
+            "detector": None if record.detector is None else str(record.detector),
+            "returns_in": None if left is None else round(left, 3),
+            "ejections": record.ejections,
+            "backoff": record.backoff,
+            "in_a_row": {str(detector): count for detector, count in counts_in(word).items()},
+        }
 
     def summary(self, cluster: str) -> dict[str, Any] | None:
         """A cluster's policy and what came of it; None where detection is off."""

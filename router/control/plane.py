@@ -23,6 +23,7 @@ from router.control.discovery.discoverer import Discoverer
 from router.control.drains import Drains, OnDeadline
 from router.control.engine_client import EngineClient
 from router.control.gossip_relay import GossipRelay
+from router.control.handover import Handover, Plan
 from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
 from router.control.material import MaterialWatch, read_material, token_digests
@@ -41,7 +42,6 @@ from router.control.store import ConfigStore
 from router.control.store_watch import StoreWatch
 from router.control.supervisor import Supervisor
 from router.control.trust_watch import TrustWatch
-from router.core.health.monitor import counts_in
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
 from router.telemetry.accesslog import AccessWriter
@@ -121,6 +121,7 @@ class ControlPlane:
         )
         self.scraper = Scraper(self.client, self.roster, rng)
         self.catalog = ModelCatalog(self.client, self.roster, self.supervisor.set_models)
+        self.handover = Handover(self.roster, self.journal.add)
         self.discoverer = Discoverer(self._members_changed, tell=self.journal.add)
         self.drains = Drains(self.roster, self.in_flight, self._cancel_at, self.journal.add)
         self.priorities = PriorityWatch(self.roster, self.journal.add)
@@ -149,7 +150,8 @@ class ControlPlane:
         """
         await self.client.__aenter__()
         await self.discoverer.prepare(self.store.config, self._endpoints_of)
-        resolved, snapshot = self._resolved(self.store.config, self.store.snapshot)
+        resolved = self._planned(self.store.config).config
+        snapshot = build(resolved, self.store.generation)
         self.certificates.mark()
         update = self._update(resolved, snapshot, 0, read_material(self.store.config))
         self.store.snapshot = snapshot
@@ -173,10 +175,12 @@ class ControlPlane:
             try:
                 proposal = await asyncio.to_thread(self.store.propose)
                 await self.discoverer.prepare(proposal.config, self._endpoints_of)
-                resolved, snapshot = self._resolved(proposal.config, proposal.snapshot)
+                plan, snapshot = self._planned(proposal.config), proposal.snapshot
+                if plan.config is not proposal.config:
+                    snapshot = build(plan.config, snapshot.generation)
                 self.certificates.mark()
                 material = await asyncio.to_thread(read_material, proposal.config)
-                update = self._update(resolved, snapshot, 0, material)
+                update = self._update(plan.config, snapshot, 0, material)
             except BaseException as error:
                 self.reloads["refused"] += 1
                 self.journal.add("reload", accepted=False, error=str(error))
@@ -185,7 +189,7 @@ class ControlPlane:
             self.store.accept(proposal)
             self.reloads["accepted"] += 1
             self.discoverer.reconcile(proposal.config)
-            self._bring(resolved, snapshot, update)
+            self._bring(plan, snapshot, update)
             try:
                 refused = await self.supervisor.settled(SETTLE)
             except TimeoutError:
@@ -206,31 +210,31 @@ class ControlPlane:
             return  # the start takes them along
         store = self.store
         try:
-            resolved, snapshot = self._resolved(store.config, store.snapshot)
-            if resolved == self._served:
+            plan = self._planned(store.config)
+            if plan.config == self._served:
                 return
-            update = self._update(resolved, snapshot, self._revision + 1, self._material)
+            snapshot = build(plan.config, store.generation)
+            update = self._update(plan.config, snapshot, self._revision + 1, self._material)
         except (ConfigError, BoardFull) as error:
             self._log.error("the discovered endpoints cannot be used", error=str(error))
             return
-        self._bring(resolved, snapshot, update)
+        self._bring(plan, snapshot, update)
 
     def _certificates_changed(self, material: Material) -> None:
         """Bring renewed certificates in force, also as a revision of the present generation."""
         if material != self._material and self._served is not None:
             snapshot = self.store.snapshot
             update = self._update(self._served, snapshot, self._revision + 1, material)
-            self._bring(self._served, snapshot, update)
+            self._bring(Plan(config=self._served, held=self.handover.held), snapshot, update)
 
     def _endpoints_of(self, cluster: str) -> tuple[EndpointSpec, ...]:
-        """What serves a cluster at present."""
-        clusters = () if self._served is None else self._served.clusters
-        return next((spec.endpoints for spec in clusters if spec.name == cluster), ())
+        """What is to serve a cluster, as far as is known."""
+        return self.handover.wanted(cluster, self._served)
 
-    def _resolved(self, config: Config, built: Snapshot) -> tuple[Config, Snapshot]:
-        """The configuration with what was discovered, and its snapshot of the same generation."""
-        resolved = self.discoverer.resolve(config)
-        return resolved, built if resolved is config else build(resolved, built.generation)
+    def _planned(self, config: Config) -> Plan:
+        """What is to serve under a configuration: with what was discovered, and who has to stay."""
+        found, now = self.discoverer.resolve(config), asyncio.get_running_loop().time()
+        return self.handover.plan(self._served, found, now)
 
     def _update(
         self, resolved: Config, snapshot: Snapshot, revision: int, material: Material
@@ -246,10 +250,11 @@ class ControlPlane:
             material=material,
         )
 
-    def _bring(self, resolved: Config, snapshot: Snapshot, update: SnapshotUpdate) -> None:
+    def _bring(self, plan: Plan, snapshot: Snapshot, update: SnapshotUpdate) -> None:
         """The swap. Nothing in here waits, so a reload and a discovery cannot mix."""
+        self.handover.bring(plan, asyncio.get_running_loop().time())
         self.store.snapshot = snapshot
-        self._served = resolved
+        self._served = plan.config
         self._revision = update.revision
         self._material = update.material
         self.roster.reconcile(snapshot.endpoints())
@@ -326,6 +331,8 @@ class ControlPlane:
                 self._log.info("override expired", endpoint=id_)
                 self.journal.add("override", endpoint=id_, state="expired")
             self.drains.look(loop.time())
+            if self.handover.held:
+                self._members_changed()
             self.priorities.look(self.store.snapshot)
             self.breakers.look(self.store.snapshot.clusters.values())
             self._stores.look(self.store.config.redis)
@@ -354,46 +361,27 @@ class ControlPlane:
         return 0 if slot is None else self.board.total(slot)
 
     def outlier(self, standing: Standing) -> dict[str, Any] | None:
-        """What outlier detection holds of an endpoint, None where it is off.
-
-        ``returns_in``: seconds until an ejection is over; it ends at the next interval then.
-        """
-        known = self.outliers.record(standing)
+        """What outlier detection holds of an endpoint, None where it is off."""
         slot = self.slots.get(standing.endpoint.id)
-        if known is None or slot is None:
-            return None
-        record, policy = known
-        left = 0.0
-        if record.ejected:
-            left = max(0.0, record.due(policy) - asyncio.get_running_loop().time())
-        counts = counts_in(self.board.failure_words[slot])
-        return {
-            "ejected": record.ejected,
-            "detector": None if record.detector is None else str(record.detector),
-            "returns_in": round(left, 3) if record.ejected else None,
-            "ejections": record.ejections,
-            "backoff": record.backoff,
-            "in_a_row": {str(detector): count for detector, count in counts.items()},
-        }
+        word = None if slot is None else self.board.failure_words[slot]
+        return self.outliers.shown(standing, word, asyncio.get_running_loop().time())
 
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Named conditions, whether each holds, and its state in words."""
         ready, count = self.supervisor.ready, self.supervisor.count
         started = self.supervisor.settled_version > (0, 0)
-        usable = sum(1 for standing in self.roster.standings.values() if self._proven(standing))
-        generation = self.store.generation
+        clusters = self.store.snapshot.clusters
+        proven = [  # who has passed a health check, where there are any
+            one.up and (one.healthy is True or clusters[one.endpoint.cluster].health is None)
+            for one in self.roster.standings.values()
+        ]
         return [
-            ("config", generation > 0, f"generation {generation}"),
+            ("config", True, f"generation {self.store.generation}"),
             # All of them once; later one that is being replaced is no reason to send all away.
             ("workers", started and ready > 0, f"{ready} of {count} serve"),
-            ("endpoints", usable > 0, f"{usable} of {len(self.roster.standings)} usable"),
+            ("endpoints", any(proven), f"{sum(proven)} of {len(proven)} usable"),
             ("not draining", not self.failing, "draining" if self.failing else "accepting"),
         ]
-
-    def _proven(self, standing: Standing) -> bool:
-        """Whether it may be used and has passed a health check, where there are any."""
-        health = self.store.snapshot.clusters[standing.endpoint.cluster].health
-        return standing.up and (health is None or standing.healthy is True)
 
     @property
     def ready(self) -> bool:

@@ -114,15 +114,29 @@ class Roster:
         self._subscribers.append(told)
 
     def reconcile(self, endpoints: Iterable[Endpoint]) -> None:
-        """Follow a reload: survivors keep what was learned of them."""
+        """Follow a reload: survivors keep what was learned of them.
+
+        Who is no longer drained is told of at once, before what else is new: the others may be
+        gone with it.
+        """
         previous = self.standings
         self.standings = {}
+        turned = []
         for endpoint in endpoints:
             standing = previous.get(endpoint.id)
             if standing is None:
                 standing = Standing(endpoint, self._overrides.get(endpoint.id, Override()))
+            elif standing.endpoint.draining is not endpoint.draining:
+                turned.append(standing)
             standing.endpoint = endpoint
             self.standings[endpoint.id] = standing
+        for standing in turned:
+            self.changed(standing)
+
+    def wanted_state(self, id_: str) -> AdminState | None:
+        """What an operator made of an endpoint, here or not; None: nothing."""
+        override = self._overrides.get(id_)
+        return None if override is None else override.state
 
     def updates(self) -> tuple[HostUpdate, ...]:
         """Everything, for a worker that starts."""

@@ -275,6 +275,7 @@ class Supervisor:
 
     def set_snapshot(self, snapshot: SnapshotUpdate) -> None:
         """Hand out a new generation or revision; see :meth:`settled`."""
+        self.flush()  # who may serve now has to be known before the others are gone
         self._snapshot = snapshot
         for worker in self.workers.values():
             worker.refused = None
