@@ -9,8 +9,11 @@ import os
 from setuptools import setup
 
 COMPILED = [
+    "router/control/board.py",
     "router/control/shared_buckets.py",
     "router/core/admission/controller.py",
+    "router/core/admission/drain_rate.py",
+    "router/core/admission/fair_queue.py",
     "router/core/admission/limiter.py",
     "router/core/admission/places.py",
     "router/core/admission/plan.py",
@@ -30,6 +33,8 @@ COMPILED = [
     "router/core/prefix/mirror.py",
     "router/core/prefix/trust.py",
     "router/core/retry/budget.py",
+    "router/core/session/counts.py",
+    "router/core/shared_load.py",
     "router/core/traffic.py",
     "router/core/transitions.py",
     "router/proxy/accounting.py",

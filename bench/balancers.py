@@ -14,11 +14,12 @@ from statistics import median
 
 from router.core.balancers import REGISTRY
 from router.core.balancers.base import Accounting, Balancer
-from router.core.host import HostState, Lease, Outcome, SoleWorker
+from router.core.host import HostState, Lease, Outcome
 from router.core.load import LoadReport
 from router.core.memory import ClusterMemory
 from router.core.model import Endpoint, EndpointId, LlmRequest
 from router.core.prefix.blocks import BLOCK, checkpoints
+from router.core.shared_load import SoleWorker
 
 PICKS = 5000
 PROMPT = 64 * BLOCK

@@ -16,11 +16,12 @@ from statistics import quantiles
 
 from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.forecast.forecast import Forecast
-from router.core.host import HostState, Lease, Outcome, SoleWorker
+from router.core.host import HostState, Lease, Outcome
 from router.core.memory import ClusterMemory
 from router.core.model import Endpoint, EndpointId, LlmRequest
 from router.core.prefix.blocks import BLOCK, DEPTHS, checkpoints
 from router.core.prefix.mirror import CacheMirror
+from router.core.shared_load import SoleWorker
 
 REQUESTS = 6000
 CONVERSATIONS = 400

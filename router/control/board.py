@@ -17,6 +17,7 @@ import tempfile
 from router.control.shared_buckets import ENTRY, SharedBuckets
 from router.core.affinity import AffinityTable
 from router.core.session.table import SessionTable
+from router.core.shared_load import SharedLoad
 
 CELL = 8
 DEFAULT_ROWS = 4096
@@ -116,8 +117,8 @@ class Board:
         return f"<Board {self.rows}x{self.columns} busy_cells={busy} words={self.words}>"
 
 
-class WorkerColumn:
-    """One worker's place on the board; implements ``core.host.SharedLoad``."""
+class WorkerColumn(SharedLoad):
+    """One worker's place on the board."""
 
     __slots__ = ("_cells", "_column", "_columns")
 

@@ -114,7 +114,7 @@ class Director:
         places = self._places.get(name)
         if places is None:
             slot, pending = (self.fleet.slot(key, slots) for key in (name, name + PENDING))
-            places = Places(name, self.fleet, slot, pending, limits)
+            places = Places(name, self.fleet.shared, slot, pending, limits)
         places.follow(limits, cluster.queue)
         return places
 

@@ -60,6 +60,7 @@ from router.core.model import AdminState, Endpoint, EndpointId, LlmRequest
 from router.core.retry.explained import failure, hedge_seen, longest_wait, rules
 from router.core.routing import Route
 from router.core.session.table import SessionTable
+from router.core.shared_load import KnownLoad
 from router.core.snapshot import Snapshot
 from router.core.trace import RecordingTrace
 from router.core.traffic import ClusterTraffic
@@ -110,19 +111,6 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionTable | None = None
     level: Level | None = None
     forecasts: Mapping[str, ForecastSeen] = {}
-
-
-class _Counts:
-    """Other workers' attempts in flight, as numbers; implements ``core.host.SharedLoad``."""
-
-    def __init__(self, counts: Mapping[int, int]) -> None:
-        self._counts = counts
-
-    def others(self, slot: int) -> int:
-        return self._counts.get(slot, 0)
-
-    def publish(self, slot: int, in_flight: int) -> None:
-        return None
 
 
 class _Overlay(AffinityTable):
@@ -260,7 +248,7 @@ def _director(snapshot: Snapshot, rng: Rng, world: World) -> Director:
     counts = {} if slots is None else {slots[key]: n for key, n in world.in_flight.items()}
     below = world.affinity if world.affinity is not None else AffinityTable.of_size(4)
     sessions = world.sessions if world.sessions is not None else SessionTable.of_size(4)
-    fleet = Fleet(_Counts(counts), _Overlay(below), sessions=_SessionOverlay(sessions))
+    fleet = Fleet(KnownLoad(counts), _Overlay(below), sessions=_SessionOverlay(sessions))
     buckets = _Levels(world.level if world.level is not None else _full)
     director = Director(snapshot, fleet, rng, slots, buckets)
     director.limiter.dry = True

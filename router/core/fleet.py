@@ -14,11 +14,12 @@ from router.core.affinity import AffinityTable
 from router.core.health.monitor import FailureMonitor, Suspicion, Words
 from router.core.health.outlier import Detector, Outlier
 from router.core.health.strain import Strain
-from router.core.host import HostState, SharedLoad, SoleWorker
+from router.core.host import HostState
 from router.core.load import LoadReport
 from router.core.memory import ClusterMemory
 from router.core.model import AdminState, Endpoint, EndpointId
 from router.core.session.table import SessionTable
+from router.core.shared_load import SharedLoad, SoleWorker
 
 NEWS = 0.25
 """Seconds by which an endpoint must push its return back for the other workers to be told again."""

@@ -14,6 +14,7 @@ from router.core.health.monitor import FailureMonitor
 from router.core.health.strain import Strain
 from router.core.load import LoadReport
 from router.core.model import AdminState, Endpoint, EndpointId
+from router.core.shared_load import SharedLoad
 
 
 class Outcome(enum.IntEnum):
@@ -116,28 +117,6 @@ class Work(Protocol):
         Told after the end, at most once. ``cached`` None: it does not say.
         """
         ...
-
-
-class SharedLoad(Protocol):
-    """The in-flight counts of the other worker processes of this machine."""
-
-    def others(self, slot: int) -> int:
-        """Attempts in flight at the endpoint in ``slot``, over all other workers."""
-        ...
-
-    def publish(self, slot: int, in_flight: int) -> None:
-        """Tell the other workers how many attempts this one has in flight."""
-        ...
-
-
-class SoleWorker:
-    """The shared load of a process that is alone."""
-
-    def others(self, slot: int) -> int:
-        return 0
-
-    def publish(self, slot: int, in_flight: int) -> None:
-        return None
 
 
 class HostState:

@@ -25,6 +25,7 @@ from router.core.events import (
 from router.core.exchange import Exchange
 from router.core.model import Priority
 from router.core.retry.policy import RetryOn, RetryPolicy
+from router.core.shared_load import KnownLoad
 from tests.core.world import World, snapshot
 
 
@@ -82,15 +83,8 @@ class TestEachEndpoint:
 
     def test_other_workers_count(self) -> None:
         scene = world(1, breaker=CircuitBreaker(per_endpoint=EndpointLimits(max_connections=3)))
-
-        class Others:
-            def others(self, slot: int) -> int:
-                return 2
-
-            def publish(self, slot: int, in_flight: int) -> None:
-                return None
-
-        scene.host(0).shared = Others()
+        host = scene.host(0)
+        host.shared = KnownLoad({host.slot: 2})
         assert isinstance(scene.begin()[1], Connect)
         assert isinstance(scene.begin()[1], Wait)
 

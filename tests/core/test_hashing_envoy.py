@@ -12,8 +12,9 @@ import pytest
 from router.core.affinity import AffinityTable
 from router.core.balancers.maglev import Maglev
 from router.core.balancers.ring_hash import RingHash
-from router.core.host import HostState, SoleWorker
+from router.core.host import HostState
 from router.core.model import Endpoint, EndpointId, LlmRequest
+from router.core.shared_load import SoleWorker
 from tests.core.world import request
 
 RECORDED = json.loads((Path(__file__).parents[1] / "data/hashing/envoy.json").read_text())

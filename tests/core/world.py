@@ -14,12 +14,13 @@ from router.core.exchange import Exchange
 from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.fleet import Fleet
-from router.core.host import HostState, SoleWorker
+from router.core.host import HostState
 from router.core.mirror import Mirror
 from router.core.model import Endpoint, EndpointId, LlmRequest
 from router.core.retry.hedge import Hedge
 from router.core.retry.policy import RetryPolicy
 from router.core.routing import Destination, Matcher, Route, RouteTable, Timeouts
+from router.core.shared_load import SoleWorker
 from router.core.snapshot import Snapshot
 
 

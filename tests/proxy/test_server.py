@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from router.core.routing import Matcher
+from router.core.shared_load import KnownLoad
 from router.proxy.paths import Body, look_up
 from tests.proxy.rig import SSE_HEAD, EngineConnection, Rig, answering, chat, whole
 
@@ -210,23 +211,14 @@ async def test_places_freed_elsewhere_are_noticed(rig: Rig) -> None:
 
     rig.breaker = CircuitBreaker(max_connections=1)
     await rig.start(answering())
-    others = {"n": 1}
-    shared = rig.fleet.shared
-    slot = rig.director.places("c").slot
-    rig.fleet.shared = type(  # type: ignore[assignment]
-        "Board",
-        (),
-        {
-            "others": lambda _, asked: others["n"] if asked == slot else 0,
-            "publish": lambda *_: None,
-        },
-    )()
+    places = rig.director.places("c")
+    elsewhere = {places.slot: 1}
+    places.shared = KnownLoad(elsewhere)
     client = await rig.client()
     await client.send(chat())
     await rig.until(lambda: rig.states() == ["queued"])
-    others["n"] = 0
+    elsewhere.clear()
     assert (await client.response())[0] == 200
-    rig.fleet.shared = shared
 
 
 async def test_pools_of_endpoints_that_left_are_forgotten(rig: Rig) -> None:

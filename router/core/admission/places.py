@@ -5,20 +5,14 @@ places, each with a queue and a retry budget of its own, as Envoy has two resour
 """
 
 from collections import Counter
-from typing import Protocol
 
 from router.core.admission.breaker import QueuePolicy, Thresholds
 from router.core.admission.drain_rate import DrainRate
 from router.core.admission.fair_queue import FairQueue
-from router.core.host import SharedLoad
 from router.core.retry.budget import RetryBudget
 from router.core.retry.hedge import HedgeBudget
 from router.core.session.counts import SessionCounts
-
-
-class _Shared(Protocol):
-    @property
-    def shared(self) -> SharedLoad: ...
+from router.core.shared_load import SharedLoad
 
 
 class Places:
@@ -33,7 +27,6 @@ class Places:
         "budget",
         "drain",
         "ended",
-        "fleet",
         "granted",
         "hedges",
         "in_flight",
@@ -43,14 +36,15 @@ class Places:
         "queue",
         "rejected",
         "sessions",
+        "shared",
         "slot",
     )
 
     def __init__(
-        self, name: str, fleet: _Shared, slot: int, pending: int, limits: Thresholds
+        self, name: str, shared: SharedLoad, slot: int, pending: int, limits: Thresholds
     ) -> None:
         self.name = name
-        self.fleet = fleet
+        self.shared = shared
         self.slot = slot
         self.pending = pending
         self.limits = limits
@@ -74,25 +68,25 @@ class Places:
     @property
     def active(self) -> int:
         """Attempts in flight in the whole cluster, from all workers of the machine."""
-        return self.in_flight + self.fleet.shared.others(self.slot)
+        return self.in_flight + self.shared.others(self.slot)
 
     @property
     def waiting(self) -> int:
         """Requests that wait at all workers of the machine."""
-        return self.queue.waiting + self.fleet.shared.others(self.pending)
+        return self.queue.waiting + self.shared.others(self.pending)
 
     def take(self) -> None:
         self.in_flight += 1
-        self.fleet.shared.publish(self.slot, self.in_flight)
+        self.shared.publish(self.slot, self.in_flight)
 
     def give_back(self) -> None:
         self.in_flight -= 1
         self.ended += 1
-        self.fleet.shared.publish(self.slot, self.in_flight)
+        self.shared.publish(self.slot, self.in_flight)
 
     def counted(self) -> None:
         """The number of those who wait here has changed."""
-        self.fleet.shared.publish(self.pending, self.queue.waiting)
+        self.shared.publish(self.pending, self.queue.waiting)
 
     def rate(self, now: float) -> float | None:
         """Places that become free in a second, for those who wait in this process."""
