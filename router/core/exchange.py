@@ -18,9 +18,9 @@ from router.core.admission.controller import refuse
 from router.core.admission.rate_limit import Standing
 from router.core.admission.reservation import Reservation
 from router.core.events import (
-    AnyEvent,
     Connect,
     Effect,
+    Event,
     Finish,
     Reject,
     Stage,
@@ -167,7 +167,7 @@ class Exchange:
     def over(self) -> bool:
         return self.state >= _DONE
 
-    def feed(self, event: AnyEvent, now: float) -> Effect:
+    def feed(self, event: Event, now: float) -> Effect:
         """Take one event and say what to do.
 
         Raises:

@@ -10,7 +10,7 @@ time-out does not run while a request is delayed; it does while a stream is stal
 from typing import TYPE_CHECKING
 
 from router.core import errors
-from router.core.events import STAND_BY, AnyEvent, Effect, Hold, Relay, Stage, Stall, TimedOut
+from router.core.events import STAND_BY, Effect, Event, Hold, Relay, Stage, Stall, TimedOut
 from router.core.fault import Injection, drawn
 from router.core.host import Outcome
 from router.core.states import State
@@ -46,7 +46,7 @@ def _abort(exchange: "Exchange", injection: Injection, now: float) -> Effect | N
     return exchange.reject(errors.InjectedAbort(abort.status), now)
 
 
-def delay_over(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def delay_over(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, TimedOut) and exchange.injection is not None
     if event.stage is not Stage.HOLD:
         return STAND_BY  # a clock set before the delay
@@ -73,7 +73,7 @@ def mark(exchange: "Exchange") -> int:
     return injection.marks[0][0] if injection.marks else 0
 
 
-def marked(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def marked(exchange: "Exchange", event: Event, now: float) -> Effect:
     injection = exchange.injection
     assert injection is not None and injection.marks
     _, kind = injection.marks.pop(0)

@@ -13,9 +13,9 @@ from router.core.answers import own_answer
 from router.core.events import (
     FINISHED,
     STAND_BY,
-    AnyEvent,
     Cancel,
     Effect,
+    Event,
     EventKind,
     Head,
     Relay,
@@ -37,7 +37,7 @@ _DONE: Final = State.DONE
 _ABORTED: Final = State.ABORTED
 
 
-def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _start(exchange: "Exchange", event: Event, now: float) -> Effect:
     request = exchange.request
     if request.permitted is not None and (error := forbidden(request)) is not None:
         return exchange.reject(error, now)
@@ -51,12 +51,12 @@ def _start(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return exchange.director.admit(exchange, now)
 
 
-def _verdicts(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _verdicts(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, Verdicts)
     return exchange.director.limiter.answered(exchange, event.verdicts, now)
 
 
-def _timed_out_limiting(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _timed_out_limiting(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, TimedOut)
     if event.stage is Stage.TOTAL:
         error = errors.TotalTimeout()
@@ -64,12 +64,12 @@ def _timed_out_limiting(exchange: "Exchange", event: AnyEvent, now: float) -> Ef
     return exchange.director.limiter.answered(exchange, None, now)
 
 
-def _granted(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _granted(exchange: "Exchange", event: Event, now: float) -> Effect:
     exchange.queued_for += now - exchange.queued_since
     return exchange.connect(now)
 
 
-def _connected(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _connected(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert exchange.lease is not None
     exchange.state = _WAITING_FIRST_BYTE
     if exchange.reservation is not None:
@@ -80,7 +80,7 @@ def _connected(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return STAND_BY
 
 
-def _connect_failed(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _connect_failed(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert exchange.route is not None and exchange.lease is not None
     address = exchange.lease.host.endpoint.address
     error = errors.ConnectFailure(f"cannot connect to {address}", retry_after=1)
@@ -88,7 +88,7 @@ def _connect_failed(exchange: "Exchange", event: AnyEvent, now: float) -> Effect
     return exchange.retry_or_reject(Outcome.CONNECT_FAILURE, error, retriable, now)
 
 
-def _reset_before_head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _reset_before_head(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, Reset) and exchange.route is not None and exchange.lease is not None
     address = exchange.lease.host.endpoint.address
     retriable = exchange.route.retry.retries_reset()
@@ -100,7 +100,7 @@ def _reset_before_head(exchange: "Exchange", event: AnyEvent, now: float) -> Eff
     return exchange.retry_or_reject(Outcome.RESET, error, retriable, now)
 
 
-def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _head(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, Head) and exchange.route is not None and exchange.lease is not None
     policy, lease = exchange.route.retry, exchange.lease
     lease.answered(event.status, event.retry_after)
@@ -127,7 +127,7 @@ def _head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return Relay(exchange.route.silence_limit)
 
 
-def _complete(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _complete(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert exchange.lease is not None and exchange.lease.verdict is not None
     if exchange.head_at is not None and exchange.lease.host.latency:
         exchange.first_byte(exchange.head_at)  # no body, or a driver that does not look at bodies
@@ -136,7 +136,7 @@ def _complete(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return FINISHED
 
 
-def _truncated(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _truncated(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, Reset) and exchange.lease is not None
     address = exchange.lease.host.endpoint.address
     error: errors.RouterError
@@ -147,17 +147,17 @@ def _truncated(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return exchange.break_off(Outcome.TRUNCATED, error, now)
 
 
-def _timed_out_queued(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _timed_out_queued(exchange: "Exchange", event: Event, now: float) -> Effect:
     exchange.queued_for += now - exchange.queued_since
     return waited_too_long(exchange, now)
 
 
-def _displaced(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _displaced(exchange: "Exchange", event: Event, now: float) -> Effect:
     exchange.queued_for += now - exchange.queued_since
     return refuse(exchange, "displaced", "the queue is full, and others come first", now)
 
 
-def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _timed_out_before_head(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, TimedOut) and exchange.route is not None and exchange.lease is not None
     address = exchange.lease.host.endpoint.address
     if event.stage is Stage.CONNECT:
@@ -172,7 +172,7 @@ def _timed_out_before_head(exchange: "Exchange", event: AnyEvent, now: float) ->
     return exchange.retry_or_reject(Outcome.TIMEOUT, error, retriable, now)
 
 
-def _timed_out_streaming(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _timed_out_streaming(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, TimedOut)
     error: errors.RouterError
     if event.stage is Stage.HOLD:
@@ -187,7 +187,7 @@ def _timed_out_streaming(exchange: "Exchange", event: AnyEvent, now: float) -> E
     return exchange.break_off(Outcome.ABANDONED, errors.TotalTimeout(), now)
 
 
-def _backed_off(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _backed_off(exchange: "Exchange", event: Event, now: float) -> Effect:
     """The place was given back for the wait: there may be others in line for it now."""
     assert isinstance(event, TimedOut)
     if event.stage is Stage.TOTAL:
@@ -197,7 +197,7 @@ def _backed_off(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return exchange.director.admit(exchange, now)
 
 
-def _client_gone(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _client_gone(exchange: "Exchange", event: Event, now: float) -> Effect:
     exchange.flag = "DC"
     if exchange.lease is not None:
         exchange.end_attempt(Outcome.ABANDONED, now)
@@ -205,7 +205,7 @@ def _client_gone(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return FINISHED
 
 
-def _cancel(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def _cancel(exchange: "Exchange", event: Event, now: float) -> Effect:
     assert isinstance(event, Cancel)
     error = errors.Cancelled(event.reason)
     if exchange.state is _STREAMING:
@@ -215,7 +215,7 @@ def _cancel(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
     return exchange.reject(error, now)
 
 
-Transition = Callable[["Exchange", AnyEvent, float], Effect]
+Transition = Callable[["Exchange", Event, float], Effect]
 _S: Final = State
 _E: Final = EventKind
 

@@ -116,19 +116,16 @@ class Relay(Carried):
 
     # --- effects ------------------------------------------------------------------------------
 
-    def feed(self, event: events.AnyEvent, now: float) -> None:
+    def feed(self, event: events.Event, now: float) -> None:
         """Tell the exchange, and do what it says."""
         assert self.exchange is not None
         effect = self.exchange.feed(event, now)
-        kind = type(effect)
-        if kind is events.Connect:
-            assert isinstance(effect, events.Connect)
+        if isinstance(effect, events.Connect):
             self._connect(effect, now)
             route = self.exchange.route
             if route is not None and route.mirrors and effect.attempt == 1:
                 shadow.begin(self, self._server, self._pieces, now)
-        elif kind is events.Wait:
-            assert isinstance(effect, events.Wait)
+        elif isinstance(effect, events.Wait):
             if effect is not events.STAND_BY:
                 self._drop_upstream()
                 self._arm(effect.stage, effect.timeout, now)
@@ -136,13 +133,11 @@ class Relay(Carried):
                     self.waiting = waiting.begin(self)
                 if self._server.director.displaced:
                     self._server.displace()
-        elif kind is events.Reject or kind is events.Answer:
-            assert isinstance(effect, (events.Reject, events.Answer))
+        elif isinstance(effect, (events.Reject, events.Answer)):
             self._drop_upstream()
             self._answer(effect)
             self.end(now)
-        elif kind is events.Finish:
-            assert isinstance(effect, events.Finish)
+        elif isinstance(effect, events.Finish):
             if effect.error is not None:
                 self._break_off(effect.error)
             self._drop_upstream()

@@ -151,7 +151,7 @@ class Router:
 
     # --- what is done about it ------------------------------------------------------------------
 
-    def _feed(self, flight: Flight, event: events.AnyEvent) -> None:
+    def _feed(self, flight: Flight, event: events.Event) -> None:
         pending = [event]
         while pending:
             effect = flight.exchange.feed(pending.pop(0), self.seconds)
@@ -161,7 +161,7 @@ class Router:
                 self._carry_out(flight, effect)
         self._serve_queue()
 
-    def _connect(self, flight: Flight, effect: Connect) -> Sequence[events.AnyEvent]:
+    def _connect(self, flight: Flight, effect: Connect) -> Sequence[events.Event]:
         if effect.race:
             raise UnexpectedEffect(f"{effect!r} for {flight!r}")
         flight.waits += 1

@@ -14,7 +14,7 @@ from router.core.events import (
     CONNECTED,
     GRANTED,
     MARK,
-    AnyEvent,
+    Event,
     EventKind,
     Head,
     OfAttempt,
@@ -32,7 +32,7 @@ from router.core.states import State
 from router.core.transitions import TRANSITIONS
 from tests.core.world import World, snapshot, spare
 
-EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {
+EVENTS: dict[EventKind, st.SearchStrategy[Event]] = {
     EventKind.CONNECTED: st.just(CONNECTED),
     EventKind.CONNECT_FAILED: st.just(CONNECT_FAILED),
     EventKind.HEAD: st.sampled_from([200, 404, 429, 500, 503]).map(Head),
@@ -136,7 +136,7 @@ class Traffic(RuleBasedStateMachine):
         attempt = data.draw(st.sampled_from(sorted(states)))
         kind = data.draw(st.sampled_from(RACING[states[attempt]]))
         if kind is EventKind.TIMED_OUT:
-            event: AnyEvent = TimedOut(data.draw(st.sampled_from(STAGES[states[attempt]])))
+            event: Event = TimedOut(data.draw(st.sampled_from(STAGES[states[attempt]])))
         else:
             event = data.draw(EVENTS[kind])
         if kind is not EventKind.HEAD or race.rivals:

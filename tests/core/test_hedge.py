@@ -13,10 +13,10 @@ from router.core.events import (
     RESET,
     STAND_BY,
     START,
-    AnyEvent,
     Connect,
     Drop,
     Effect,
+    Event,
     Finish,
     Head,
     OfAttempt,
@@ -62,7 +62,7 @@ def racing(world: World) -> Exchange:
     return exchange
 
 
-def of(world: World, exchange: Exchange, attempt: int, event: AnyEvent) -> Effect:
+def of(world: World, exchange: Exchange, attempt: int, event: Event) -> Effect:
     return world.feed(exchange, OfAttempt(attempt, event))  # type: ignore[arg-type]
 
 
@@ -123,7 +123,7 @@ def test_the_first_attempt_may_still_win() -> None:
     ],
 )
 def test_an_attempt_that_fails_drops_out_and_the_other_goes_on(
-    attempt: int, event: AnyEvent, outcome: str
+    attempt: int, event: Event, outcome: str
 ) -> None:
     world = World(hedged(retry=RetryPolicy(attempts=0)))
     exchange = racing(world)
@@ -151,7 +151,7 @@ def test_when_both_have_failed_the_request_is_retried_and_a_hedge_is_no_retry() 
 
 
 @pytest.mark.parametrize("event", [CLIENT_GONE, TimedOut(Stage.TOTAL)])
-def test_every_way_out_ends_both(event: AnyEvent) -> None:
+def test_every_way_out_ends_both(event: Event) -> None:
     world = World(hedged())
     exchange = racing(world)
     world.feed(exchange, event)

@@ -25,7 +25,7 @@ from router.core.events import (
     GRANTED,
     RESET,
     START,
-    AnyEvent,
+    Event,
     EventKind,
     Head,
     Reset,
@@ -41,7 +41,7 @@ from router.core.states import State
 from router.core.transitions import TRANSITIONS
 from tests.core.world import request, snapshot
 
-EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {
+EVENTS: dict[EventKind, st.SearchStrategy[Event]] = {
     EventKind.CONNECTED: st.just(CONNECTED),
     EventKind.CONNECT_FAILED: st.just(CONNECT_FAILED),
     EventKind.HEAD: st.sampled_from([200, 200, 400, 503]).map(Head),
@@ -109,7 +109,7 @@ class Limited(RuleBasedStateMachine):
         )
         self.director.limiter.meter = self.meter
 
-    def feed(self, exchange: Exchange, event: AnyEvent) -> None:
+    def feed(self, exchange: Exchange, event: Event) -> None:
         exchange.feed(event, self.clock.now())
 
     def levels(self) -> dict[int, float]:

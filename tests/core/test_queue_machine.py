@@ -22,8 +22,8 @@ from router.core.events import (
     CONNECTED,
     DISPLACED,
     GRANTED,
-    AnyEvent,
     Effect,
+    Event,
     EventKind,
     Head,
     Reject,
@@ -149,7 +149,7 @@ TestQueue = Queue.TestCase
 TestQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-EVENTS: dict[EventKind, st.SearchStrategy[AnyEvent]] = {
+EVENTS: dict[EventKind, st.SearchStrategy[Event]] = {
     EventKind.CONNECTED: st.just(CONNECTED),
     EventKind.CONNECT_FAILED: st.just(CONNECT_FAILED),
     EventKind.HEAD: st.sampled_from([200, 404, 500, 503]).map(Head),

@@ -11,8 +11,8 @@ from router.core.events import (
     GRANTED,
     RESET,
     START,
-    AnyEvent,
     Connect,
+    Event,
     Finish,
     Head,
     Reject,
@@ -41,7 +41,7 @@ def head(status: int, **fields: str) -> Head:
 
 LIMITED = {"x_envoy_ratelimited": "true"}
 # Failures by name, and the causes that retry them (Envoy 1.40's retry matrix, observed).
-FAILURES: list[tuple[AnyEvent, str]] = [
+FAILURES: list[tuple[Event, str]] = [
     (head(500), "5xx"),
     (head(502), "5xx gateway-error"),
     (head(503), "5xx gateway-error"),
@@ -109,7 +109,7 @@ def test_a_wait_is_random_and_doubles_up_to_its_bound() -> None:
 WAITS = RetryPolicy(back_off=BackOff(base=9, maximum=9))
 
 
-def waiting(world: World, *events: AnyEvent) -> tuple[Exchange, Wait]:
+def waiting(world: World, *events: Event) -> tuple[Exchange, Wait]:
     exchange, _ = world.begin()
     for event in events or (CONNECT_FAILED,):
         effect = world.feed(exchange, event)

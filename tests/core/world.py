@@ -9,7 +9,7 @@ from router.core.balancers.round_robin import RoundRobin
 from router.core.clock import HandClock
 from router.core.cluster import Cluster
 from router.core.director import Director
-from router.core.events import START, AnyEvent, Effect
+from router.core.events import START, Effect, Event
 from router.core.exchange import Exchange
 from router.core.fallback import Fallback
 from router.core.fault import Fault
@@ -102,7 +102,7 @@ class World:
         exchange = self.director.begin(request(**fields), self.clock.now())
         return exchange, self.feed(exchange, START)
 
-    def feed(self, exchange: Exchange, event: AnyEvent) -> Effect:
+    def feed(self, exchange: Exchange, event: Event) -> Effect:
         return exchange.feed(event, self.clock.advance(0.001))
 
     def host(self, index: int) -> HostState:

@@ -1,6 +1,6 @@
 """What ``explain`` tells of retries: the rules, and a failure that they apply to."""
 
-from router.core.events import CONNECT_FAILED, AnyEvent, Head
+from router.core.events import CONNECT_FAILED, Event, Head
 from router.core.exchange import Exchange
 from router.core.explanation import HedgeSeen, RetryRules
 from router.core.retry import race
@@ -8,7 +8,7 @@ from router.core.retry.policy import RETRY_ON_NAMES, RetryOn, RetryPolicy
 from router.core.trace import RecordingTrace
 
 
-def failure(policy: RetryPolicy) -> tuple[str, AnyEvent] | None:
+def failure(policy: RetryPolicy) -> tuple[str, Event] | None:
     """A failure that the policy retries, by name and as an event; None if nobody can tell of one.
 
     What depends on a condition on headers cannot be made up.

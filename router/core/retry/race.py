@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from router.core.balancers.least_request import least_active
 from router.core.events import (
     STAND_BY,
-    AnyEvent,
     Connect,
     Drop,
     Effect,
+    Event,
     EventKind,
     Head,
     OfAttempt,
@@ -185,7 +185,7 @@ def _send(
 # --- what happens to an attempt -------------------------------------------------------------
 
 
-def of_attempt(exchange: "Exchange", event: AnyEvent, now: float) -> Effect:
+def of_attempt(exchange: "Exchange", event: Event, now: float) -> Effect:
     """An event of one attempt of a race."""
     assert isinstance(event, OfAttempt) and exchange.race is not None
     race, attempt, happened = exchange.race, event.attempt, event.event
