@@ -11,6 +11,7 @@ from setuptools import setup
 COMPILED = [
     "router/control/board.py",
     "router/control/shared_buckets.py",
+    "router/core/admission/breaker.py",
     "router/core/admission/controller.py",
     "router/core/admission/drain_rate.py",
     "router/core/admission/fair_queue.py",
@@ -19,6 +20,7 @@ COMPILED = [
     "router/core/admission/plan.py",
     "router/core/admission/reservation.py",
     "router/core/director.py",
+    "router/core/events.py",
     "router/core/exchange.py",
     "router/core/fleet.py",
     "router/core/forecast/candidates.py",
@@ -30,11 +32,16 @@ COMPILED = [
     "router/core/health/monitor.py",
     "router/core/host.py",
     "router/core/hostset.py",
+    "router/core/listener.py",
+    "router/core/model.py",
     "router/core/prefix/mirror.py",
     "router/core/prefix/trust.py",
     "router/core/retry/budget.py",
+    "router/core/route_index.py",
+    "router/core/routing.py",
     "router/core/session/counts.py",
     "router/core/shared_load.py",
+    "router/core/snapshot.py",
     "router/core/traffic.py",
     "router/core/transitions.py",
     "router/proxy/accounting.py",
@@ -59,6 +66,7 @@ COMPILED = [
     "router/proxy/upstream.py",
     "router/proxy/waiting.py",
     "router/telemetry/counting.py",
+    "router/telemetry/record.py",
 ]
 
 extensions = []

@@ -219,7 +219,7 @@ def _run_case(case: Case, snapshot: Snapshot) -> CaseResult:
     for tenant, count in case.waiting.items():
         for turn in range(count):
             before = _request(case.request, turn, bytes_per_token)
-            before = msgspec.structs.replace(before, tenant=tenant)
+            before = before.but(tenant=tenant)
             director.begin(before, 0.0).feed(START, 0.0)
     tally = _Tally()
     for turn in range(case.times):

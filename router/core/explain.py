@@ -8,6 +8,7 @@ code that makes it for clients. What lies in a worker alone (the turn of a rotat
 latencies, retries in flight) is not known here; the seed stands for it.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -239,7 +240,7 @@ def explain(
         changes=changes(exchange, reached),
         hedge=hedge,
         retry=rules(exchange, trace),
-        timeouts=msgspec.structs.asdict(route.timeouts),
+        timeouts=dataclasses.asdict(route.timeouts),
     )
 
 

@@ -1,12 +1,13 @@
 """What a listener accepts: limits on what a client may send, and how long it may take."""
 
-import msgspec
+from dataclasses import dataclass
 
 from router.core.access.addresses import AddressRules, ForwardedRules
 from router.core.access.tenants import Mode
 
 
-class ListenerLimits(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class ListenerLimits:
     """Sizes in bytes, durations in seconds; a duration of 0 switches that limit off.
 
     ``max_head``: request line and headers together (431 beyond). ``max_headers``: header lines
@@ -31,7 +32,8 @@ class ListenerLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Answer with ``x-warmpath-endpoint`` and ``x-warmpath-reason``: who served, and why."""
 
 
-class ListenerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class ListenerPolicy:
     """Who may come through one listener, and as whom.
 
     ``auth``: whether clients must say who they are. ``tls``: the connection is encrypted.

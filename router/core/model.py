@@ -3,9 +3,8 @@
 import enum
 import math
 from collections.abc import Mapping
-from typing import Literal, NewType
-
-import msgspec
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NewType
 
 from router.core.access.names import NameSet
 
@@ -37,7 +36,8 @@ class Priority(enum.IntEnum):
     HIGH = 1
 
 
-class Locality(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Locality:
     """Where an endpoint is; written ``region/zone/subzone``."""
 
     region: str = ""
@@ -48,7 +48,8 @@ class Locality(msgspec.Struct, frozen=True):
         return "/".join((self.region, self.zone, self.subzone)).rstrip("/")
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
     """One engine replica. ``weight`` is relative within its cluster, at least 1.
 
     ``draining``: it takes no new request, and finishes those it has.
@@ -59,21 +60,46 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     weight: int = 1
-    labels: Mapping[str, str] = {}
+    labels: Mapping[str, str] = field(default_factory=dict)
     locality: Locality = Locality()
     priority: int = 0
     role: Role = "both"
     draining: bool = False
 
-    address: str = ""
+    address: str = field(init=False)
     """``host:port``, IPv6 in brackets; made from the two."""
 
     def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        msgspec.structs.force_setattr(self, "address", f"{host}:{self.port}")
+        object.__setattr__(self, "address", f"{host}:{self.port}")
 
 
-class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+_NORMAL: Final = Priority.NORMAL
+_ATTRIBUTES: Final = (
+    "alias",
+    "authority",
+    "body_bytes",
+    "checkpoints",
+    "client",
+    "headers",
+    "id",
+    "max_tokens",
+    "method",
+    "model",
+    "path",
+    "permitted",
+    "prefix_hash",
+    "priority",
+    "prompt_bytes",
+    "scheme",
+    "stream",
+    "target",
+    "tenant",
+    "user",
+)
+
+
+class LlmRequest:
     """What a face knows of a request once its head and a peek of its body are read.
 
     ``headers`` have lower-case names in arrival order. ``target`` is the path with its query, as
@@ -84,28 +110,63 @@ class LlmRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``model`` is what it stands for. ``checkpoints`` name the beginnings of the prompt (see
     ``router.core.prefix.blocks``), ``prompt_bytes`` is its length; both are empty unless the face
     was asked for them.
+
+    No dataclass, as one is made for each request: see ADR 14.
     """
 
-    id: str
-    method: str
-    path: str
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    authority: str = ""
-    client: str = ""
-    model: str | None = None
-    stream: bool = False
-    max_tokens: int | None = None
-    user: str | None = None
-    prefix_hash: int | None = None
-    body_bytes: int = 0
-    target: bytes = b""
-    tenant: str | None = None
-    priority: Priority = Priority.NORMAL
-    scheme: str = "http"
-    permitted: NameSet | None = None
-    alias: str | None = None
-    checkpoints: tuple[int, ...] = ()
-    prompt_bytes: int = 0
+    __slots__ = _ATTRIBUTES
+
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - keyword of every caller
+        method: str,
+        path: str,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        authority: str = "",
+        client: str = "",
+        model: str | None = None,
+        stream: bool = False,
+        max_tokens: int | None = None,
+        user: str | None = None,
+        prefix_hash: int | None = None,
+        body_bytes: int = 0,
+        target: bytes = b"",
+        tenant: str | None = None,
+        priority: Priority = _NORMAL,
+        scheme: str = "http",
+        permitted: NameSet | None = None,
+        alias: str | None = None,
+        checkpoints: tuple[int, ...] = (),
+        prompt_bytes: int = 0,
+    ) -> None:
+        self.id: Final = id
+        self.method: Final = method
+        self.path: Final = path
+        self.headers: Final = headers
+        self.authority: Final = authority
+        self.client: Final = client
+        self.model: Final = model
+        self.stream: Final = stream
+        self.max_tokens: Final = max_tokens
+        self.user: Final = user
+        self.prefix_hash: Final = prefix_hash
+        self.body_bytes: Final = body_bytes
+        self.target: Final = target
+        self.tenant: Final = tenant
+        self.priority: Final = priority
+        self.scheme: Final = scheme
+        self.permitted: Final = permitted
+        self.alias: Final = alias
+        self.checkpoints: Final = checkpoints
+        self.prompt_bytes: Final = prompt_bytes
+
+    def __repr__(self) -> str:
+        return f"<LlmRequest {self.id} {self.method} {self.path} model={self.model}>"
+
+    def but(self, **changes: Any) -> "LlmRequest":
+        """The same request save for these attributes."""
+        return LlmRequest(**{name: getattr(self, name) for name in _ATTRIBUTES} | changes)
 
     @property
     def prompt_tokens(self) -> int:

@@ -5,11 +5,12 @@ request looks only at the routes that could take its model, in their order (see 
 of these only at those that its headers leave (``route_index``).
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-import msgspec
 import xxhash
 
 from router.core.actions import Actions, OwnAnswer, Preflight
@@ -36,7 +37,8 @@ __all__ = [
 ]
 
 
-class Destination(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Destination:
     """One arm of a route. ``subset``: only endpoints that carry all these labels.
 
     ``actions``: what is done on the way there and back, the route's own included.
@@ -48,7 +50,8 @@ class Destination(msgspec.Struct, frozen=True):
     actions: Actions | None = None
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
     """Limits on each stage of a request, in seconds; 0 switches one off.
 
     ``connect``: TCP connection of one attempt. ``first_byte``: from the sent request to the
@@ -73,7 +76,8 @@ def _session(split: str) -> HashKey:
     return HashKey((split, "prefix"), "first")
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Route:
     """Where matching requests go, and under which terms.
 
     ``split``: what the arm is drawn by: ``conversation``, the request's prefix hash, so that none
@@ -100,18 +104,18 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: tuple[Fallback, ...] = ()
     hedge: Hedge | None = None
     mirrors: tuple[Mirror, ...] = ()
-    head_limit: float = 0.0
-    silence_limit: float = 0.0
-    total_weight: int = 0
+    head_limit: float = field(init=False)
+    silence_limit: float = field(init=False)
+    total_weight: int = field(init=False)
 
     def __post_init__(self) -> None:
         limits, retry = self.timeouts, self.retry
         silence = retry.per_try_idle_timeout
         head = _tighter(retry.per_try_timeout or limits.first_byte, silence)
         total = sum(arm.weight for arm in self.destinations)
-        msgspec.structs.force_setattr(self, "total_weight", total)
-        msgspec.structs.force_setattr(self, "head_limit", head)
-        msgspec.structs.force_setattr(self, "silence_limit", _tighter(limits.idle, silence))
+        object.__setattr__(self, "total_weight", total)
+        object.__setattr__(self, "head_limit", head)
+        object.__setattr__(self, "silence_limit", _tighter(limits.idle, silence))
 
     def destination(self, request: LlmRequest, rng: Rng) -> Destination:
         """Draw one arm by weight. A request keeps its arm over all its attempts."""
@@ -164,7 +168,7 @@ class RouteTable:
         self._models = tuple(name for name in named if name is not None)
         self.aliases: Mapping[str | None, str] = dict((aliases or {}).items())
         self.preflights = tuple(
-            (cors, msgspec.structs.replace(route, destinations=(), answer=Preflight(cors)))
+            (cors, dataclasses.replace(route, destinations=(), answer=Preflight(cors)))
             for route in routes
             if (cors := _cors_of(route)) is not None
         )
@@ -186,7 +190,7 @@ class RouteTable:
         model = self.aliases.get(request.model)
         if model is None:
             return request
-        return msgspec.structs.replace(request, model=model, alias=request.model)
+        return request.but(model=model, alias=request.model)
 
     def preflight(self, request: LlmRequest) -> Route | None:
         """What answers this preflight, or None: it is none, or its origin is not allowed."""

@@ -1,8 +1,7 @@
 """One generation of the configuration: frozen, built whole, swapped by one assignment."""
 
 from collections.abc import Iterator, Mapping
-
-import msgspec
+from dataclasses import dataclass, field
 
 from router.core.access.claims import Issuer
 from router.core.access.tenants import Access
@@ -16,7 +15,8 @@ from router.core.model import Endpoint
 from router.core.routing import RouteTable
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Snapshot:
     """What the operator asked for. ``generation`` grows by one with each accepted reload.
 
     ``tenant_limits``: rate limits by tenant, beside those of routes.
@@ -29,7 +29,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     clusters: Mapping[str, Cluster]
     routes: RouteTable
     limits: ListenerLimits = ListenerLimits()
-    tenant_limits: Mapping[str, tuple[RateLimit, ...]] = {}
+    tenant_limits: Mapping[str, tuple[RateLimit, ...]] = field(default_factory=dict)
     estimates: TokenEstimates = TokenEstimates()
     shared_store: SharedStore = SharedStore()
     listeners: tuple[ListenerPolicy, ...] = ()

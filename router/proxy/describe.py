@@ -51,9 +51,7 @@ def describe(words: Description, snapshot: Snapshot) -> LlmRequest:
     visit = Visit(open_door())
     visit.client = words.client
     request = described(head, seen, visit, len(body))
-    return msgspec.structs.replace(
-        request, tenant=words.tenant, priority=Priority[words.priority.upper()]
-    )
+    return request.but(tenant=words.tenant, priority=Priority[words.priority.upper()])
 
 
 def _body(words: Description) -> bytes:

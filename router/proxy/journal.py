@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.core.exchange import Exchange
 from router.proxy.accounting import record_of
-from router.telemetry.record import Recorder
+from router.telemetry.recorder import Recorder
 
 if TYPE_CHECKING:
     from router.proxy.relay import Relay

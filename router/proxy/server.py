@@ -34,7 +34,7 @@ from router.proxy.shadow import Copy
 from router.proxy.timers import Wheel
 from router.proxy.tls_accept import TlsListener
 from router.proxy.tracing import Tracing
-from router.telemetry.record import Recorder
+from router.telemetry.recorder import Recorder
 
 BACKLOG: Final = 4096
 _NO_MODELS: Final = b'{"object":"list","data":[]}'

@@ -1,5 +1,6 @@
 """A cluster's settings from a real configuration, so far as a simulated fleet can have them."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -31,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def applied(self, scenario: Scenario) -> Scenario:
         """The scenario with these limits instead of its own."""
-        timeouts = msgspec.structs.replace(NO_TIMEOUTS, queue=self.queue_timeout)
+        timeouts = dataclasses.replace(NO_TIMEOUTS, queue=self.queue_timeout)
         return msgspec.structs.replace(
             scenario,
             breaker=self.breaker,

@@ -1,5 +1,6 @@
 """What control tells of priorities: by the workers' arithmetic, and only when it changes."""
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ def town() -> tuple[Roster, Snapshot, list[str]]:
     made = snapshot(1)
     endpoints = (endpoint("h0"), endpoint("h1"), endpoint("h2", priority=5))
     cluster = msgspec.structs.replace(made.clusters["c"], endpoints=endpoints)
-    made = msgspec.structs.replace(made, clusters={"c": cluster})
+    made = dataclasses.replace(made, clusters={"c": cluster})
     roster = Roster()
     roster.reconcile(endpoints)
     return roster, made, [one.id for one in endpoints]
@@ -59,6 +60,6 @@ def test_changes_are_told_once_and_full_endpoints_are_none() -> None:
     assert told[1:] == [
         {"kind": "priority", "cluster": "c", "load": {"0": 67, "5": 33}, "panic": [0, 5]}
     ]
-    watch.look(msgspec.structs.replace(made, clusters={}))
+    watch.look(dataclasses.replace(made, clusters={}))
     watch.look(made)
     assert len(told) == 2, "a cluster that comes anew is no change"

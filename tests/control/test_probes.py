@@ -1,6 +1,7 @@
 """Health, load and model lists, read from emulated engines; and the roster they are kept in."""
 
 import asyncio
+import dataclasses
 import random
 import time
 from contextlib import asynccontextmanager
@@ -146,7 +147,7 @@ class TestProbes:
 
     async def test_clusters_without_checks_count_as_healthy(self):
         snapshot = snapshot_of("127.0.0.1:9", more="").clusters["c"]
-        snapshot = msgspec.structs.replace(
+        snapshot = dataclasses.replace(
             snapshot_of("127.0.0.1:9"),
             clusters={"c": msgspec.structs.replace(snapshot, health=None)},
         )
@@ -179,7 +180,7 @@ class TestScrapes:
         async with Emulator() as a:
             cluster = snapshot_of(a.address).clusters["c"]
             scrape = msgspec.structs.replace(cluster.scrape, path="/version")
-            snapshot = msgspec.structs.replace(
+            snapshot = dataclasses.replace(
                 snapshot_of(a.address),
                 clusters={"c": msgspec.structs.replace(cluster, scrape=scrape)},
             )

@@ -1,9 +1,9 @@
 """The fleet through any sequence of reloads, leases and news: survivors keep what was learned."""
 
+import dataclasses
 import random
 from collections import Counter
 
-import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -59,7 +59,7 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(wanted=ENDPOINTS, weighted=st.booleans())
     def reload(self, wanted: dict[str, tuple[int, str, int, str]], weighted: bool) -> None:
         found = [
-            msgspec.structs.replace(
+            dataclasses.replace(
                 endpoint(name, weight=weight, locality=Locality(*place.split("/"))),
                 id=EndpointId(f"c/{name}:80{uid}"),
                 priority=priority,

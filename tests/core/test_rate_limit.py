@@ -1,6 +1,7 @@
 """Limits of requests: which apply, that they hold together, and what a client is told."""
 
-import msgspec
+import dataclasses
+
 import pytest
 
 from router.core.admission.rate_limit import Descriptor, RateLimit, Standing, Unit, span
@@ -124,7 +125,7 @@ def test_a_clusters_limits_hold_for_all_routes_that_send_there() -> None:
         )
 
     routes = RouteTable([route("a", "c"), route("b", "c", limit(3, 0.001)), route("x", "d")])
-    world = World(msgspec.structs.replace(plain, routes=routes))
+    world = World(dataclasses.replace(plain, routes=routes))
     assert statuses(world, 2, model="a") == ".."
     assert statuses(world, 3, model="b") == "..x", "the cluster's four are used up"
     assert statuses(world, 1, model="a") == "x"

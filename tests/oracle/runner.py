@@ -21,7 +21,8 @@ from router.config.build import build
 from router.config.load import loads
 from router.core.director import Director
 from router.proxy.server import ProxyServer
-from router.telemetry.record import ExchangeRecord, NoRecorder
+from router.telemetry.record import ExchangeRecord
+from router.telemetry.recorder import NoRecorder
 from tests.oracle.backend import Backend
 from tests.oracle.control import Control
 from tests.oracle.translate import translate

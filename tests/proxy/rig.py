@@ -28,7 +28,8 @@ from router.proxy.downstream import Downstream
 from router.proxy.journal import Journal
 from router.proxy.security import Security
 from router.proxy.server import ProxyServer
-from router.telemetry.record import ExchangeRecord, NoRecorder
+from router.telemetry.record import ExchangeRecord
+from router.telemetry.recorder import NoRecorder
 
 Response = tuple[int, dict[str, str], bytes]
 Script = Callable[["EngineConnection"], Awaitable[None]]

@@ -1,5 +1,7 @@
 """Requests that another cluster answers, over real sockets."""
 
+import dataclasses
+
 import msgspec
 
 from router.core.cluster import CircuitBreaker
@@ -41,7 +43,7 @@ async def test_a_dead_cluster(rig: Rig) -> None:
 async def test_an_error_answer_and_who_may_know(rig: Rig) -> None:
     rig.others = {"s": SPARE}
     rig.terms = {"fallbacks": (Fallback("s"),)}
-    rig.limits = msgspec.structs.replace(rig.limits, expose_decision=True)
+    rig.limits = dataclasses.replace(rig.limits, expose_decision=True)
     rig.retry = ONCE
     await rig.start(answering(whole(b"{}", "503 Service Unavailable")))
     status, headers, body = await rig.post()
@@ -75,7 +77,7 @@ async def test_it_waits_in_the_line_of_the_fallback_with_no_connection_held(rig:
         rig.director.snapshot.clusters["s"], breaker=CircuitBreaker(max_connections=0)
     )
     clusters = dict(rig.director.snapshot.clusters) | {"s": narrow}
-    rig.director.update(msgspec.structs.replace(rig.director.snapshot, clusters=clusters))
+    rig.director.update(dataclasses.replace(rig.director.snapshot, clusters=clusters))
     client = await rig.client()
     await client.send(chat())
     await rig.until(lambda: rig.states() == ["queued"])
@@ -120,7 +122,7 @@ async def test_another_model_in_an_upload_that_is_still_coming(rig: Rig) -> None
     rig.others = {"s": SPARE}
     rig.terms = {"fallbacks": (Fallback("s", model="a-longer-name"),)}
     rig.retry = ONCE
-    rig.limits = msgspec.structs.replace(rig.limits, buffer_body=20_000)
+    rig.limits = dataclasses.replace(rig.limits, buffer_body=20_000)
     await rig.start(DEAD)
     client = await rig.client()
     body = b'{"model":"m","prompt":"%b"}' % (b"x" * 60_000)

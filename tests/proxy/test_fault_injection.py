@@ -1,6 +1,7 @@
 """Faults that a route injects on purpose, over real sockets."""
 
 import asyncio
+import dataclasses
 
 import msgspec
 import pytest
@@ -91,7 +92,7 @@ async def test_a_client_that_leaves_during_the_delay_ends_it(rig: Rig) -> None:
 
 async def test_a_body_that_arrives_during_the_delay_is_kept(rig: Rig) -> None:
     rig.terms = {"fault": Fault(delay=Delay(LONG))}
-    rig.limits = msgspec.structs.replace(rig.limits, buffer_body=20_000)
+    rig.limits = dataclasses.replace(rig.limits, buffer_body=20_000)
     await rig.start(answering(whole()))
     client = await rig.client()
     body = b'{"model":"m","prompt":"%b"}' % (b"x" * 50_000)

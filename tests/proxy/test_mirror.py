@@ -1,8 +1,7 @@
 """Copies of requests go to a mirror, and the client is none the wiser."""
 
 import asyncio
-
-import msgspec
+import dataclasses
 
 from router.core.admission.token_bucket import BucketSpec
 from router.core.mirror import Mirror, MirrorState
@@ -112,7 +111,7 @@ async def test_a_kept_connection_that_was_closed_is_mended(rig: Rig) -> None:
 
 async def test_an_upload_that_is_not_kept_is_not_mirrored(rig: Rig) -> None:
     await mirroring(rig, answering(USAGE))
-    rig.limits = msgspec.structs.replace(rig.limits, buffer_body=10_000)
+    rig.limits = dataclasses.replace(rig.limits, buffer_body=10_000)
     rig.director.update(rig.snapshot())
     body = b'{"model":"m","prompt":"%b"}' % (b"x" * 40_000)
     client = await rig.client()

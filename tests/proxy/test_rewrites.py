@@ -1,9 +1,9 @@
 """What routes change and answer, seen from both ends of real connections."""
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from router.core.access.names import NameSet
@@ -46,14 +46,14 @@ class ActionRig(Rig):
     def snapshot(self) -> Snapshot:
         base = super().snapshot()
         [plain] = base.routes.routes
-        route = msgspec.structs.replace(
+        route = dataclasses.replace(
             plain,
             destinations=() if self.answer else (Destination("c", actions=self.actions),),
             actions=self.actions,
             answer=self.answer,
         )
         table = RouteTable([route], self.aliases)
-        return msgspec.structs.replace(base, routes=table, cors=self.cors)
+        return dataclasses.replace(base, routes=table, cors=self.cors)
 
     def seen(self) -> tuple[str, dict[str, list[str]], bytes]:
         """The last request that the engine read: its first line, header lines and body."""

@@ -1,6 +1,7 @@
 """Limits of all routers: with a real Redis, with one that hangs, and with none."""
 
 import asyncio
+import dataclasses
 import random
 import socket
 from collections import Counter
@@ -57,9 +58,9 @@ async def limited(
     )
     snapshot = rig.snapshot()
     [route] = snapshot.routes.routes
-    route = msgspec.structs.replace(route, limits=limits)
+    route = dataclasses.replace(route, limits=limits)
     rig.director.update(
-        msgspec.structs.replace(snapshot, routes=RouteTable([route]), shared_store=spec.build())
+        dataclasses.replace(snapshot, routes=RouteTable([route]), shared_store=spec.build())
     )
     shared = SharedLimits(spec, rig.server.relays, rig.server.clock)
     rig.director.limiter.shared = shared

@@ -1,8 +1,7 @@
 """LLM tokens under a limit, as responses bring them over real sockets."""
 
 import asyncio
-
-import msgspec
+import dataclasses
 
 from router.core.admission.rate_limit import RateLimit
 from router.core.admission.token_bucket import BucketSpec
@@ -20,8 +19,8 @@ ASKED = len(BODY) / 4
 def limit(rig: Rig) -> None:
     snapshot = rig.snapshot()
     [route] = snapshot.routes.routes
-    route = msgspec.structs.replace(route, limits=(TOKENS,))
-    rig.director.update(msgspec.structs.replace(snapshot, routes=RouteTable([route])))
+    route = dataclasses.replace(route, limits=(TOKENS,))
+    rig.director.update(dataclasses.replace(snapshot, routes=RouteTable([route])))
 
 
 def used(rig: Rig) -> float:

@@ -1,5 +1,6 @@
 """Records as lines of Envoy's formats, and which records get a line at all."""
 
+import dataclasses
 import random
 from typing import Any
 
@@ -39,7 +40,7 @@ def record(**changes: Any) -> ExchangeRecord:
         bytes_out=4096,
         chunks=9,
     )
-    return msgspec.structs.replace(plain, **changes)
+    return dataclasses.replace(plain, **changes)
 
 
 def line(text: str, **changes: Any) -> str:

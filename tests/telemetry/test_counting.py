@@ -1,6 +1,7 @@
 """Counting in workers, adding up in control, and the page."""
 
-import msgspec
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def record(**changes) -> ExchangeRecord:
         bytes_out=1000,
         chunks=10,
     )
-    return msgspec.structs.replace(plain, **changes)
+    return dataclasses.replace(plain, **changes)
 
 
 def recorder() -> CountingRecorder:

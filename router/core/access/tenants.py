@@ -177,7 +177,7 @@ def in_the_name_of(request: LlmRequest, access: Access | None) -> LlmRequest:
     tenant = None if access is None else access.tenants.get(request.tenant or "")
     if tenant is None:
         return request
-    return msgspec.structs.replace(request, priority=tenant.priority, permitted=tenant.models)
+    return request.but(priority=tenant.priority, permitted=tenant.models)
 
 
 def forbidden(request: LlmRequest) -> errors.RouterError | None:

@@ -1,8 +1,7 @@
 """What a cluster bears, and what becomes of requests beyond it. All frozen."""
 
 from collections.abc import Mapping
-
-import msgspec
+from dataclasses import dataclass, field
 
 HIGH = "!high"
 """After the cluster's name: the board's row of its places for high priority."""
@@ -10,7 +9,8 @@ PENDING = "!pending"
 """After that: the row in which workers tell how many wait."""
 
 
-class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
     """Limits on one cluster, machine-wide. Defaults are Envoy's, but for ``max_retries``.
 
     ``max_connections`` bounds attempts in flight: HTTP/1.1 needs a connection for each. Requests
@@ -25,7 +25,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     max_retries: int | None = None
 
 
-class EndpointLimits(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class EndpointLimits:
     """Limits on each endpoint, machine-wide; None: none.
 
     An endpoint at either of them takes no further request. When all are, requests wait; when all
@@ -42,7 +43,8 @@ class EndpointLimits(msgspec.Struct, frozen=True, kw_only=True):
         return min(given, default=0)
 
 
-class CircuitBreaker(Thresholds, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class CircuitBreaker(Thresholds):
     """The limits of one cluster.
 
     ``high``: requests of a priority above 0 have places, a queue and limits of their own, as
@@ -53,7 +55,8 @@ class CircuitBreaker(Thresholds, frozen=True, kw_only=True):
     per_endpoint: EndpointLimits | None = None
 
 
-class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class QueuePolicy:
     """How those that wait share what becomes free. Durations in seconds.
 
     Attributes:
@@ -70,7 +73,7 @@ class QueuePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     fair_by: tuple[str, ...] = ("tenant", "address")
-    weights: Mapping[str, float] = {}
+    weights: Mapping[str, float] = field(default_factory=dict)
     by_tokens: bool = True
     max_per_tenant: int | None = None
     age_after: float = 5.0
