@@ -15,7 +15,7 @@ from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
 from router.proxy.door import Visit, open_door
 from router.proxy.downstream import too_large
-from router.proxy.headers import parse_request
+from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body, look_up
 from router.proxy.peek import described, peek
 

@@ -20,7 +20,8 @@ from router.proxy.bad_head import refuse_early
 from router.proxy.chunked import ChunkedDecoder, ChunkError
 from router.proxy.cross_origin import permission
 from router.proxy.door import Visit
-from router.proxy.headers import RequestHead, parse_request
+from router.proxy.headers import RequestHead
+from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body, look_up
 from router.proxy.relay import Relay
 from router.proxy.timers import NEVER, Timed
@@ -245,7 +246,9 @@ class Downstream(Timed):
             return True
         has_body = head.chunked or bool(head.length)
         try:
-            kind = look_up(head.path, head.method)
+            kind = head.shape.kind
+            if kind is None:
+                kind = head.shape.kind = look_up(head.path, head.method)
             if self.visit.door.guarded and kind is not Body.HEALTH:
                 self.visit.enter(head, self.peer)
         except errors.RouterError as error:

@@ -14,7 +14,7 @@ from typing import Final
 
 from router.core import errors
 from router.proxy.bad_head import diagnose
-from router.proxy.request_id import new_request_id
+from router.proxy.paths import Body
 
 _FIELD_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):([\t -~\x80-\xff]*+)")
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]++) ([!-~]++) HTTP/1\.([01])")
@@ -78,13 +78,6 @@ _CACHED_LENGTH: Final = 256
 _lines: dict[bytes, tuple[_Kind, tuple[bytes, bytes]]] = {}
 _request_lines: dict[bytes, tuple[bytes, bytes, bool]] = {}
 
-_CACHED_HEADS: Final = 1024
-_CACHED_HEAD_LENGTH: Final = 2048
-# And whole heads: of a client's requests often nothing differs but the digits of Content-Length.
-# They are cut out of the key and checked each time; heads with an id of their own stay out.
-_shapes: dict[bytes | tuple[bytes, bytes], "HeadShape"] = {}
-_OF_ITS_OWN: Final = frozenset((b"x-request-id", b"traceparent", b"tracestate", b"idempotency-key"))
-
 
 class HeadShape:
     """What a request head says, apart from the values that each request has for itself.
@@ -98,6 +91,8 @@ class HeadShape:
         fields: (lower-case name, value) in order, without ``x-warmpath-*`` and ``x-gateway-*``.
         lines: raw lines that are passed on, without CRLF; no framing among them.
         length: Content-Length of the head that was read, None if there was none.
+        length_at: where it is in ``fields``, if other heads are to share this shape.
+        kind: what the request's body is, once somebody has looked.
         request_id: the client's, empty if it gave none.
         traceparent: the first of the client's, empty if it gave none; its line is in ``lines``.
         front: the engine's head up to the client's address in X-Forwarded-For.
@@ -115,7 +110,9 @@ class HeadShape:
         "host",
         "http11",
         "keep_alive",
+        "kind",
         "length",
+        "length_at",
         "lines",
         "listed",
         "method",
@@ -140,6 +137,8 @@ class HeadShape:
         self.authority: bytes | None = None
         self.host = ""
         self.length: int | None = None
+        self.length_at = 0
+        self.kind: Body | None = None
         self.chunked = False
         self.expect = False
         self.request_id = self.question = self.traceparent = b""
@@ -314,8 +313,7 @@ class RequestHead:
             framing = b""
         else:
             framing = b"content-length: %d\r\n" % body_length
-        head = (self.front, peer, self.middle, self.request_id, framing)
-        return b"%b%b%b%b\r\n%b\r\n" % head
+        return b"%b%b%b%b\r\n%b\r\n" % (self.front, peer, self.middle, self.request_id, framing)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode()} {self.path} {self.request_id.decode()}>"
@@ -326,60 +324,8 @@ def names(value: bytes) -> list[bytes]:
     return [name.strip() for name in value.lower().split(b",")]
 
 
-def parse_request(raw: bytes, max_headers: int) -> RequestHead:
-    """Check and take apart a request head.
-
-    Args:
-        raw: from the method to the empty line, inclusive.
-        max_headers: header lines allowed.
-
-    Raises:
-        RouterError: what to answer; the connection cannot be used afterwards.
-    """
-    key, digits = _cut_length(raw)
-    shape = _shapes.get(key)
-    if shape is not None and len(shape.fields) <= max_headers:
-        return _another(shape, digits)
-    shape = _parse(raw, max_headers)
-    if (
-        len(raw) <= _CACHED_HEAD_LENGTH
-        and (shape.length is None or b"%d" % shape.length == digits)
-        and _OF_ITS_OWN.isdisjoint(name for name, _ in shape.fields)
-    ):
-        if len(_shapes) >= _CACHED_HEADS:
-            _shapes.clear()
-        _shapes[key] = shape
-    return RequestHead(shape, shape.length, shape.fields, shape.request_id or new_request_id())
-
-
-def _another(shape: HeadShape, digits: bytes) -> RequestHead:
-    """The head of a request that differs in its length alone, empty if it has none."""
-    if not digits:
-        return RequestHead(shape, None, shape.fields, new_request_id())
-    length, fields = int(digits), shape.fields
-    if length != shape.length:
-        at = fields.index((b"content-length", b"%d" % (shape.length or 0)))
-        fields = (*fields[:at], (b"content-length", digits), *fields[at + 1 :])
-    return RequestHead(shape, length, fields, new_request_id())
-
-
-def _cut_length(raw: bytes) -> tuple[bytes | tuple[bytes, bytes], bytes]:
-    """The head around the digits of its Content-Length, and those.
-
-    The whole head and nothing where there is no such line in its usual spelling. The two kinds of
-    key never equal each other: an empty Content-Length must not pass for one cut out.
-    """
-    found = raw.find(b"ength: ")
-    if found > 11 and raw[found - 11 : found] in (b"\r\nContent-L", b"\r\ncontent-l"):
-        start = found + 7
-        end = raw.find(b"\r", start)
-        digits = raw[start:end]
-        if digits.isdigit() and len(digits) <= 18:
-            return (raw[:start], raw[end:]), digits
-    return raw, b""
-
-
-def _parse(raw: bytes, max_headers: int) -> HeadShape:
+def parse_shape(raw: bytes, max_headers: int) -> HeadShape:
+    """Check and take apart a request head; see ``known_heads``, which asks less often."""
     lines = raw.split(b"\r\n")
     if len(lines) - 3 > max_headers:
         raise errors.HeadTooLarge(f"more than {max_headers} header lines", param="headers")

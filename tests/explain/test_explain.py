@@ -24,7 +24,7 @@ from router.core.load import LoadReport
 from router.core.model import AdminState, LlmRequest
 from router.core.snapshot import Snapshot
 from router.proxy.describe import describe
-from router.proxy.headers import parse_request
+from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body
 from router.proxy.peek import peek
 from router.proxy.respond import error_answer, error_body

@@ -3,7 +3,7 @@
 import pytest
 
 from router.core import errors
-from router.proxy.headers import parse_request
+from router.proxy.known_heads import parse_request
 
 
 def raw(length: bytes = b"Content-Length: 12", *more: bytes) -> bytes:

@@ -12,7 +12,7 @@ from router.core.fleet import TOLD_FOR
 from router.core.load import LoadReport
 from router.core.model import EndpointId
 from router.proxy import load_header, response_head
-from router.proxy.headers import parse_request
+from router.proxy.known_heads import parse_request
 from router.proxy.load_header import heard
 from tests.proxy.rig import EngineConnection, Rig, Script, chat, whole
 

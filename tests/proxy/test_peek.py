@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.proxy import peek, scan
-from router.proxy.headers import parse_request
+from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body
 from tests.proxy.rig import Rig, answering, chat
 

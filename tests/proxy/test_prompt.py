@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from router.core.errors import BadRequest
 from router.core.prefix.blocks import BLOCK, checkpoints, seed_of
 from router.proxy import peek, prompt
-from router.proxy.headers import parse_request
+from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body
 
 PLAIN = parse_request(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n", 100)
