@@ -16,7 +16,7 @@ from router.core.admission.limiter import Limiter
 from router.core.admission.places import Places
 from router.core.admission.token_bucket import BucketStore, LocalBuckets
 from router.core.balancers.base import Balancer
-from router.core.balancers.least_request import least_active
+from router.core.balancers.loads import least_active
 from router.core.clock import Rng
 from router.core.cluster import Cluster
 from router.core.events import Effect

@@ -5,25 +5,16 @@ the default is a null object whose calls do nothing; ``explain`` passes a record
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final
 
 from router.core.host import HostState
 from router.core.routing import Route
 
 
-class DecisionTrace(Protocol):
-    def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None: ...
-    def route_matched(self, route: Route) -> None: ...
-    def host_removed(self, host: HostState, reason: str) -> None: ...
-    def chosen_from(self, hosts: Sequence[HostState]) -> None: ...
-    def picked(self, host: HostState, reason: str, attempt: int) -> None: ...
-    def not_retried(self, reason: str) -> None: ...
+class DecisionTrace:
+    """Keeps nothing: nobody asked."""
 
-
-class NoTrace:
-    """Nobody asked."""
-
-    wanted = False
+    __slots__ = ()
 
     def route_rejected(self, route: Route, conditions: tuple[str, ...]) -> None:
         return None
@@ -44,7 +35,7 @@ class NoTrace:
         return None
 
 
-class RecordingTrace:
+class RecordingTrace(DecisionTrace):
     """Keeps everything, in order, as plain sentences' parts.
 
     Attributes:
@@ -55,7 +46,7 @@ class RecordingTrace:
         refusals: why a failure that is worth a retry was not followed by one.
     """
 
-    wanted = True
+    __slots__ = ("candidates", "picks", "refusals", "removed", "routes")
 
     def __init__(self) -> None:
         self.routes: list[tuple[str, tuple[str, ...]]] = []
@@ -83,4 +74,4 @@ class RecordingTrace:
         self.refusals.append(reason)
 
 
-NO_TRACE = NoTrace()
+NO_TRACE: Final = DecisionTrace()

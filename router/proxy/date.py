@@ -2,6 +2,7 @@
 
 import time
 from email.utils import formatdate
+from typing import Final
 
 
 class _Clock:
@@ -21,5 +22,5 @@ class _Clock:
         return self._line
 
 
-line = _Clock().line
+line: Final = _Clock().line
 """The header line of now, without CRLF."""

@@ -6,9 +6,11 @@ Anthropic's API does not count what was read from a cache, or written to it for 
 
 import re
 from collections.abc import Collection
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
+
+from router.proxy.usage_fields import UsageFields, read_body
 
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _COMPLETION: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
@@ -20,30 +22,6 @@ USAGE_SPAN: Final = 1024
 
 Usage = tuple[int | None, int | None, int | None]
 
-_Tokens = Annotated[int, msgspec.Meta(ge=0, lt=10**12)] | None
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: _Tokens = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: _Tokens = None
-    input_tokens: _Tokens = None
-    completion_tokens: _Tokens = None
-    output_tokens: _Tokens = None
-    cache_read_input_tokens: _Tokens = None
-    cache_creation_input_tokens: _Tokens = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-
-
-class _Body(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
-
-
-_read_body: Final = msgspec.json.Decoder(_Body).decode
-
 
 def usage(tail: Collection[bytes]) -> Usage:
     """(prompt, completion, cached) tokens from the end of a response; None where not said.
@@ -54,7 +32,7 @@ def usage(tail: Collection[bytes]) -> Usage:
     data = b"".join(tail)
     if data[:1] == b"{":
         try:
-            found = _read_body(data).usage
+            found = read_body(data).usage
         except (msgspec.DecodeError, UnicodeDecodeError):
             found = None  # only the beginning, or not as expected
         if found is not None:
@@ -69,7 +47,7 @@ def usage(tail: Collection[bytes]) -> Usage:
     return prompt, _number(_COMPLETION, span), _number(_CACHED, span)
 
 
-def _from_body(found: _Usage) -> Usage:
+def _from_body(found: UsageFields) -> Usage:
     prompt, completion = found.prompt_tokens, found.completion_tokens
     if prompt is None:
         prompt = found.input_tokens

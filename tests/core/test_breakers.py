@@ -23,7 +23,7 @@ from router.core.events import (
     Wait,
 )
 from router.core.exchange import Exchange
-from router.core.model import Priority
+from router.core.model import AdminState, Priority
 from router.core.retry.policy import RetryOn, RetryPolicy
 from router.core.shared_load import KnownLoad
 from tests.core.world import World, snapshot
@@ -90,7 +90,7 @@ class TestEachEndpoint:
 
     def test_an_unhealthy_cluster_refuses_instead_of_waiting(self) -> None:
         scene = world(1, breaker=CircuitBreaker(per_endpoint=EndpointLimits(max_connections=1)))
-        scene.fleet.set_admin(scene.host(0).id, 2)  # type: ignore[arg-type]
+        scene.fleet.set_admin(scene.host(0).id, AdminState.MAINT)
         assert refusal(scene.begin()[1]).flag == "UH"
 
     def test_a_retry_takes_the_place_that_its_attempt_gave_back(self) -> None:

@@ -35,6 +35,7 @@ from router.core.events import (
 )
 from router.core.exchange import Exchange
 from router.core.fleet import Fleet
+from router.core.model import Priority
 from router.core.routing import Timeouts
 from tests.core.world import request, snapshot
 
@@ -155,8 +156,8 @@ def test_a_flood_cannot_fill_the_queue(policy: QueuePolicy) -> None:
 def test_low_priority_does_not_starve_below_a_flood_of_high() -> None:
     """Once they are five seconds old its requests share every fourth grant with aged others."""
     simulation = Simulation(QueuePolicy(), max_pending=1000, seed=2)
-    simulation.arrivals("urgent", 8.0, until=60.0, priority=1)
-    simulation.arrivals("batch", 0.4, until=60.0, priority=-1)
+    simulation.arrivals("urgent", 8.0, until=60.0, priority=Priority.HIGH)
+    simulation.arrivals("batch", 0.4, until=60.0, priority=Priority.LOW)
     seen = simulation.run()
     assert not seen.refused["batch"]
     assert min(seen.waits["batch"][5:]) > 4.0
@@ -167,7 +168,7 @@ def test_shedding_refuses_those_who_would_wait_in_vain() -> None:
     """Low priority stands behind all others, and so is refused first."""
     simulation = Simulation(QueuePolicy(shed_above=3.0, refuse_with=429), seed=4)
     simulation.arrivals("normal", 4.0, until=60.0)
-    simulation.arrivals("batch", 4.0, until=60.0, priority=-1)
+    simulation.arrivals("batch", 4.0, until=60.0, priority=Priority.LOW)
     seen = simulation.run()
     assert seen.refused["batch"] > 5 * seen.refused["normal"]
     assert simulation.director.places("c").rejected["deadline"] == 0

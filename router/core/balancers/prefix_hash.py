@@ -16,6 +16,7 @@ import xxhash
 
 from router.core.affinity import AffinityTable
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
+from router.core.balancers.loads import burden_of
 from router.core.balancers.weighted import least_loaded
 from router.core.clock import Rng
 from router.core.hash_key import SOURCE_PATTERN, HashKey
@@ -100,7 +101,7 @@ class PrefixHash:
                 hosts={host.id: {"active": host.burden} for host in hosts},
             )
         weights = sum(host.weight for host in hosts)
-        total = 1 + sum(host.burden for host in hosts)
+        total = 1 + burden_of(hosts)
         slot = self._affinity.get(key)
         remembered = next((host.id for host in hosts if host.slot == slot), None)
         notes: dict[str, float | str] = {"key": f"{key:016x}"}
@@ -129,7 +130,7 @@ class PrefixHash:
         active = host.burden
         if not active:
             return True
-        total = 1 + sum(other.burden for other in hosts)
+        total = 1 + burden_of(hosts)
         return active < math.ceil(self._spec.bound * total * host.weight / self._weights)
 
     def _least_loaded(self, key: int, hosts: Sequence[HostState]) -> HostState:

@@ -5,12 +5,13 @@ of the latencies costs about 5 % more load and takes most of the tail away. The 
 ``race``.
 """
 
-import msgspec
+from dataclasses import dataclass
 
 from router.core.retry.quantiles import Quantiles
 
 
-class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Hedge:
     """When an attempt counts as slow, and what may be done about it.
 
     ``after``: seconds until then; with ``quantile`` (0 to 1) it is that quantile of what the

@@ -12,7 +12,7 @@ of their endpoints. A bad one drops out. Never are there rivals once the respons
 
 from typing import TYPE_CHECKING
 
-from router.core.balancers.least_request import least_active
+from router.core.balancers.loads import least_active
 from router.core.events import (
     STAND_BY,
     Connect,
