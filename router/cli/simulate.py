@@ -1,7 +1,6 @@
 """``warmpath simulate``: real traffic through the real core, in virtual time."""
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ import msgspec
 
 from router.cli import simulate_options
 from router.cli.admin_client import output_option
+from router.cli.simulate_runs import draw, perform, refusing
 from router.cli.simulate_view import headline, show
 
 if TYPE_CHECKING:
     from router.sim.configured import Settings
     from router.sim.scenario import Policy
-    from router.sim.study import Result, Study
+    from router.sim.study import Study
 
 USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 
@@ -24,12 +24,7 @@ USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 @click.argument(
     "trace", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-@click.option(
-    *("--policy", "policies"),
-    multiple=True,
-    metavar="NAME[:FIELD=VALUE,...]",
-    help=f"A balancer, or oracle; may be repeated. Without: {', '.join(USUAL)}.",
-)
+@simulate_options.policies(f"A balancer, or oracle; may be repeated. Without: {', '.join(USUAL)}.")
 @click.option("--replicas", type=click.IntRange(1, 1024), default=8, show_default=True)
 @click.option(
     "--regime",
@@ -48,9 +43,7 @@ USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 @click.option(
     "--duration", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds."
 )
-@click.option(
-    "--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="How many runs."
-)
+@simulate_options.seeds(3)
 @click.option(
     "--routers", type=click.IntRange(1, 64), default=1, show_default=True, help="Side by side."
 )
@@ -93,20 +86,10 @@ USUAL = ("round_robin", "least_request", "predicted_ttft", "oracle")
 @click.option(
     *("--join", "joins"), multiple=True, metavar="AT[:N]", help="So many more replicas come, empty."
 )
-@click.option(
-    *("-c", "--config"),
-    type=click.Path(exists=True, path_type=Path),
-    help="Take limits, queue, retries and, without --policy, the balancer from a configuration.",
-)
+@simulate_options.config
 @click.option("--cluster", help="Which cluster of the configuration, where there are several.")
-@click.option(
-    "--plot",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Draw TTFT, its spread and its course, to this .svg or .png (extra `plot`).",
-)
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores by default."
-)
+@simulate_options.plot
+@simulate_options.jobs
 @output_option
 def simulate_command(
     trace: Path | None,
@@ -124,34 +107,26 @@ def simulate_command(
     conversations by default. Every policy meets the same requests. The first 40 % of each run only
     fill caches. After an incident the minute from it on is also told for itself.
     """
-    from router.config.findings import ConfigError
-    from router.sim.configured import NoSuchCluster, settings
+    from router.sim.configured import settings
     from router.sim.data import CONVERSATION
-    from router.sim.policies import PolicyError, parse
+    from router.sim.policies import parse
     from router.sim.report import report
-    from router.sim.trace import TraceError
 
     if cluster is not None and config is None:
         raise click.UsageError("--cluster is of a configuration: give --config")
-    try:
+    with refusing():
         given = None if config is None else settings(config, cluster)
         chosen = [parse(text) for text in policies]
         if not chosen:
             chosen = [parse(text) for text in USUAL] if given is None else [given.policy]
         study = _study(trace or CONVERSATION, chosen, given, options)
-    except ConfigError as error:
-        for finding in error.findings:
-            click.echo(str(finding), err=True)
-        raise SystemExit(1) from None
-    except (NoSuchCluster, PolicyError, TraceError) as error:
-        raise click.UsageError(str(error)) from None
     if plot is not None:
         simulate_options.check_plot(plot)
         study = msgspec.structs.replace(study, curves=True)
-    runs = _run(study, jobs or os.cpu_count() or 1)
+    (runs,) = perform([study], jobs)
     told = report(study, runs) | {"regime": options["regime"]}
     if plot is not None:
-        _draw(study, runs, headline(told), plot)
+        draw(study, runs, headline(told), plot)
     if output == "json":
         # Not the json module: a figure of no request is NaN, which is no JSON; here it is null.
         click.echo(msgspec.json.format(msgspec.json.encode(told)))
@@ -180,6 +155,7 @@ def _study(
         seed=0,
         replicas=simulate_options.fleet(base, replicas, options["slow"]),
         block=recorded.block,
+        block_bytes=recorded.block_bytes,
         routers=options["routers"],
         gossip=None if options["no_gossip"] else options["gossip"],
         streaming=options["streaming"],
@@ -196,36 +172,3 @@ def _study(
         for policy in policies
     )
     return Study(traffic=traffic, base=base, scenarios=scenarios)
-
-
-def _draw(study: "Study", runs: "Sequence[Result]", title: str, path: Path) -> None:
-    from router.sim.curves import Curves
-    from router.sim.plot import draw
-
-    found: dict[str, list[Curves]] = {}
-    for scenario, run in zip(study.scenarios, runs, strict=True):
-        assert run.curves is not None
-        found.setdefault(scenario.policy.name, []).append(run.curves)
-    draw(found, title, study.phases()[0].begin, path)
-
-
-def _run(study: "Study", processes: int) -> "list[Result]":
-    """The results, in order of the scenarios; shows how far it is where somebody looks."""
-    from rich.console import Console
-    from rich.progress import track
-
-    from router.sim.study import perform_all
-    from router.sim.trace import TraceError
-
-    done: dict[int, Result] = {}
-    console, total = Console(stderr=True), len(study.scenarios)
-    ready: Iterable[tuple[int, Result]] = perform_all(
-        [(study, index) for index in range(total)], processes
-    )
-    if console.is_terminal:
-        ready = track(ready, "Simulating", total=total, console=console, transient=True)
-    try:
-        done.update(ready)
-    except TraceError as error:
-        raise click.UsageError(str(error)) from None
-    return [done[index] for index in range(total)]

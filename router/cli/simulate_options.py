@@ -1,14 +1,57 @@
-"""What the options of ``warmpath simulate`` mean."""
+"""What the options of ``warmpath simulate`` mean; those that other commands have, too."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from router.sim.incident import Incident
     from router.sim.profile import Profile
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+config = click.option(
+    *("-c", "--config"),
+    type=click.Path(exists=True, path_type=Path),
+    help="Take limits, queue, retries and, without --policy, the balancer from a configuration.",
+)
+plot = click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Draw TTFT, its spread and its course, to this .svg or .png (extra `plot`).",
+)
+jobs = click.option(
+    "--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores by default."
+)
+
+
+profile = click.option(
+    "--profile",
+    type=click.Choice(["hbm", "off"]),
+    default="hbm",
+    show_default=True,
+    help="The engines: with memory of the host behind the cache (off), or without (hbm).",
+)
+
+
+def seeds(default: int) -> Callable[[Command], Command]:
+    """``--seeds``."""
+    return click.option(
+        "--seeds",
+        type=click.IntRange(1, 100),
+        default=default,
+        show_default=True,
+        help="How many runs.",
+    )
+
+
+def policies(text: str) -> Callable[[Command], Command]:
+    """``--policy``, with this help."""
+    return click.option(
+        *("--policy", "policies"), multiple=True, metavar="NAME[:FIELD=VALUE,...]", help=text
+    )
 
 
 def numbers(option: str, text: str, form: str, least: int) -> list[float]:

@@ -1,7 +1,10 @@
 """The report of ``warmpath simulate`` as a table."""
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Column(NamedTuple):
@@ -36,38 +39,50 @@ def headline(report: Mapping[str, Any]) -> str:
     return (
         f"{report['trace']}: {report['rate']:.2f} requests a second for "
         f"{report['duration']:g} s, {report['replicas']} replicas ({report['regime']}), "
-        f"{_counted(report['routers'], 'router')}, {_counted(len(report['seeds']), 'seed')}"
+        f"{counted(report['routers'], 'router')}, {counted(len(report['seeds']), 'seed')}"
     )
 
 
 def show(report: Mapping[str, Any]) -> None:
     """Print a report."""
-    from rich import box
     from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    console.print(escape(headline(report)))
+    rows = [
+        (f"  {phase['phase']}" if index else policy["policy"], phase["measures"])
+        for policy in report["policies"]
+        for index, phase in enumerate(policy["phases"])
+    ]
+    console.print(table_of(rows, COLUMNS))
+    console.print(LEGEND, style="dim")
+
+
+def table_of(
+    rows: Iterable[tuple[str, Mapping[str, Any]]], columns: Sequence[Column], first: str = "policy"
+) -> "Table":
+    """A line for each row: its name, and its measures."""
+    from rich import box
     from rich.markup import escape
     from rich.table import Column as RichColumn
     from rich.table import Table
 
-    console = Console()
-    console.print(escape(headline(report)))
     table = Table(
-        RichColumn("policy", overflow="fold", min_width=14),
+        RichColumn(first, overflow="fold", min_width=14),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 0, 0, 1),
     )
-    for column in COLUMNS:
+    for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
-    for policy in report["policies"]:
-        for index, phase in enumerate(policy["phases"]):
-            name = f"  {phase['phase']}" if index else policy["policy"]
-            cells = [_cell(phase["measures"][column.measure], column) for column in COLUMNS]
-            table.add_row(escape(name), *cells)
-    console.print(table)
-    console.print(LEGEND, style="dim")
+    for name, measures in rows:
+        cells = [_cell(measures[column.measure], column) for column in columns]
+        table.add_row(escape(name), *cells)
+    return table
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

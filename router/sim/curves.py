@@ -34,7 +34,7 @@ def curves(outcomes: Sequence[Outcome], begin: float, duration: float) -> Curves
     served = [
         (one.arrival.at, (one.first - one.arrival.at) / PICOSECONDS)
         for one in outcomes
-        if one.end is End.DONE
+        if one.end is End.DONE and one.arrival.stream is not False
     ]
     buckets: list[list[float]] = [[] for _ in range(max(1, int(duration / BUCKET)))]
     for at, ttft in served:

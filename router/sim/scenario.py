@@ -28,9 +28,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         block: tokens in a block of the prompts' ids.
         routers: each decides on its own; a request comes to any of them.
         gossip: from one router's word until the others have it; None: they tell each other nothing.
-        streaming: share of the requests that are answered piece by piece.
+        streaming: share of the requests that are answered piece by piece, of those whose trace
+            does not say.
         incidents: in any order.
         scrape: between readings of the engines' load; 0: there are none.
+        block_bytes: of text in a block; 0: four to a token.
         jump: see ``router.sim.engine``.
     """
 
@@ -38,6 +40,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[Profile, ...]
     block: int
     seed: int
+    block_bytes: int = 0
     routers: int = 1
     gossip: float | None = None
     streaming: float = 1.0

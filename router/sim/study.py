@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from router.sim.curves import Curves, curves
-from router.sim.measures import WARM_UP, Measures, measure
+from router.sim.measures import USUAL_GOAL, WARM_UP, Goal, Measures, measure
 from router.sim.profile import Profile
 from router.sim.scenario import Scenario
 from router.sim.synthetic import described
@@ -27,13 +27,14 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rate: requests a second.
         duration: seconds in which they come.
-        smooth: see ``router.sim.workload``.
+        smooth, turned: see ``router.sim.workload``.
     """
 
     trace: Path
     rate: float
     duration: float
     smooth: bool = True
+    turned: bool = True
 
 
 class Phase(msgspec.Struct, frozen=True):
@@ -50,12 +51,14 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         base: the engine whose cold prefill times are compared to.
         curves: whether the runs' curves are wanted, too.
+        goal: what is in time.
     """
 
     traffic: Traffic
     base: Profile
     scenarios: tuple[Scenario, ...]
     curves: bool = False
+    goal: Goal = USUAL_GOAL
 
     def phases(self) -> tuple[Phase, ...]:
         """The first is all but the warm-up; what came before the incidents and after each follows.
@@ -89,7 +92,9 @@ def perform(run: Run) -> Result:
     outcomes = World(scenario, _arrivals(study.traffic, scenario.seed)).run()
     phases, duration = study.phases(), study.traffic.duration
     return Result(
-        tuple(measure(outcomes, study.base, phase.begin, phase.end) for phase in phases),
+        tuple(
+            measure(outcomes, study.base, phase.begin, phase.end, study.goal) for phase in phases
+        ),
         curves(outcomes, phases[0].begin, duration) if study.curves else None,
     )
 
@@ -128,4 +133,5 @@ def _arrivals(traffic: Traffic, seed: int) -> Sequence[Arrival]:
         duration=traffic.duration,
         seed=seed,
         smooth=traffic.smooth,
+        turned=traffic.turned,
     )

@@ -2,11 +2,12 @@
 
 A trace is JSON lines, gzipped or not: first an object, then for each request a list
 
-    [milliseconds, prompt tokens, answer tokens, [block ids], session]
+    [milliseconds, prompt tokens, answer tokens, [block ids], session, stream, model, tenant]
 
-The object has ``block``, the tokens in a block, where there are ids. An id stands for the whole
+The object has ``block``, the tokens in a block, where there are ids, and may have ``block_bytes``,
+the bytes of text in one. An id stands for the whole
 prompt up to and including its block: equal ids are equal prefixes. A last, partial block may have
-one; it is not used. Ids and session may be missing: prompts without ids share nothing. Files of
+one; it is not used. All from the ids on may be missing: prompts without ids share nothing. Files of
 the Mooncake project, which have an object for each request and no first line, are read as they are.
 """
 
@@ -35,8 +36,11 @@ class TraceError(ValueError):
 
 
 class Header(msgspec.Struct, frozen=True):
+    """``block_bytes`` 0: four to a token."""
+
     block: Tokens = USUAL_BLOCK
     source: str = ""
+    block_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -47,6 +51,9 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     answer: Annotated[int, msgspec.Meta(ge=0)]
     ids: tuple[int, ...] = ()
     session: int | None = None
+    stream: bool | None = None
+    model: str | None = None
+    tenant: str | None = None
 
 
 class MooncakeRow(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +66,7 @@ class MooncakeRow(msgspec.Struct, frozen=True, gc=False):
 class Recorded(msgspec.Struct, frozen=True, gc=False):
     """One request. ``at`` in milliseconds; ``blocks`` are ids of the prompt's full blocks.
 
-    ``conversation`` is the same for the turns of one.
+    ``conversation`` is the same for the turns of one. ``stream`` None: nobody knows.
     """
 
     at: int
@@ -67,6 +74,9 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     answer: int
     blocks: tuple[int, ...]
     conversation: int
+    stream: bool | None = None
+    model: str | None = None
+    tenant: str | None = None
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +87,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         common: blocks of system prompts, which all users of a deployment share.
         batch: milliseconds between the instants at which requests come, where two or more do on
             average; otherwise 1.
+        block_bytes: of text in a block; 0: four to a token.
     """
 
     name: str
@@ -84,6 +95,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     requests: tuple[Recorded, ...]
     common: frozenset[int]
     batch: int
+    block_bytes: int = 0
 
     @property
     def span(self) -> float:
@@ -110,21 +122,22 @@ def load(path: Path) -> Trace:
         raise TraceError(f"{path}: {error}") from None
     lines = [line for line in data.splitlines() if line.strip()]
     rows: list[Row] = []
-    number, block = 1, USUAL_BLOCK
+    number, header = 1, Header()
     try:
         if lines and b'"timestamp"' in lines[0]:
             for number, line in enumerate(lines, 1):  # noqa: B007 - named in the error
                 one = msgspec.json.decode(line, type=MooncakeRow)
                 rows.append(Row(one.timestamp, one.input_length, one.output_length, one.hash_ids))
         elif lines:
-            block = msgspec.json.decode(lines[0], type=Header).block
+            header = msgspec.json.decode(lines[0], type=Header)
             for number, line in enumerate(lines[1:], 2):  # noqa: B007
                 rows.append(msgspec.json.decode(line, type=Row))
     except msgspec.DecodeError as error:
         raise TraceError(f"{path}:{number}: {error}") from None
     if not rows:
         raise TraceError(f"{path}: no requests")
-    return assemble(path.name.partition(".")[0], block, rows)
+    trace = assemble(path.name.partition(".")[0], header.block, rows)
+    return msgspec.structs.replace(trace, block_bytes=header.block_bytes)
 
 
 def assemble(
@@ -152,7 +165,10 @@ def assemble(
             own, unused = unused, unused + full + 1
         conversation = own if row.session is None else row.session
         requests.append(
-            Recorded(row.at - rows[0].at, row.prompt, max(row.answer, 1), blocks, conversation)
+            Recorded(
+                *(row.at - rows[0].at, row.prompt, max(row.answer, 1), blocks, conversation),
+                *(row.stream, row.model, row.tenant),
+            )
         )
     return Trace(
         name=name, block=block, requests=tuple(requests), common=common, batch=_batch(requests)

@@ -36,10 +36,19 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     answer: int
     blocks: tuple[int, ...]
     conversation: int
+    stream: bool | None = None
+    model: str | None = None
+    tenant: str | None = None
 
 
 def arrivals(
-    trace: Trace, *, rate: float, duration: float, seed: int, smooth: bool = True
+    trace: Trace,
+    *,
+    rate: float,
+    duration: float,
+    seed: int,
+    smooth: bool = True,
+    turned: bool = True,
 ) -> list[Arrival]:
     """Requests in order of time.
 
@@ -48,6 +57,7 @@ def arrivals(
             with shorter prompts for it: the load in tokens hardly varies.
         duration: seconds.
         smooth: spread requests that were recorded at one instant.
+        turned: begin anywhere in the trace, rather than where it does.
 
     Raises:
         TraceError: it would take more of the trace than is sensible.
@@ -61,7 +71,9 @@ def arrivals(
     found = [
         (at, copy * MOST_LAPS + lap, request)
         for copy in range(copies)
-        for at, lap, request in _laps(trace, duration, rng, smooth=smooth)
+        for at, lap, request in _laps(
+            trace, duration, rng, smooth=smooth, turned=turned or copy > 0
+        )
     ]
     found = _thinned(found, rate / trace.rate / copies, rng)
     common = trace.common
@@ -73,6 +85,7 @@ def arrivals(
             request.answer,
             tuple(id_ if id_ in common else id_ + content * APART for id_ in request.blocks),
             request.conversation + content * APART,
+            *(request.stream, request.model, request.tenant),
         )
         for key, (at, content, request) in enumerate(found, 1)
     ]
@@ -82,13 +95,15 @@ _Timed = tuple[float, int, Recorded]
 """Seconds, the number of the copy whose content it has, and the request."""
 
 
-def _laps(trace: Trace, duration: float, rng: random.Random, *, smooth: bool) -> Iterator[_Timed]:
-    """One copy of the trace, from a random instant on; from its start again where it ends.
+def _laps(
+    trace: Trace, duration: float, rng: random.Random, *, smooth: bool, turned: bool
+) -> Iterator[_Timed]:
+    """One copy of the trace, from its start or a random instant on; it begins anew where it ends.
 
     Content is new only in the second lap: the first is the whole trace, once.
     """
     span, batch = trace.span, trace.batch / 1000
-    start = rng.randrange(round(span / batch)) * batch
+    start = rng.randrange(round(span / batch)) * batch if turned else 0.0
     for request in trace.requests:
         spread = rng.random() * batch if smooth else 0.0
         at = (request.at / 1000 + spread - start) % span

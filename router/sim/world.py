@@ -152,12 +152,15 @@ class World:
         router = self.routers[0]
         if len(self.routers) > 1:
             router = self.routers[self._rng.randrange(len(self.routers))]
-        streaming = self.scenario.streaming
-        stream = streaming >= 1 or self._rng.random() < streaming
+        stream = arrival.stream
+        if stream is None:
+            streaming = self.scenario.streaming
+            stream = streaming >= 1 or self._rng.random() < streaming
         loads = [one.engine.load for one in self.replicas if one.up and one.wanted]
         mean = sum(loads) / len(loads) if loads else 0.0
         crowd = max(loads) / mean if mean else 1.0
-        request = described(arrival, self.scenario.block, stream=stream)
+        block, block_bytes = self.scenario.block, self.scenario.block_bytes
+        request = described(arrival, block, stream=stream, block_bytes=block_bytes)
         router.arrive(arrival, request, crowd)
 
     def send(self, flight: Flight, endpoint: EndpointId) -> Answer:
