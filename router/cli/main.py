@@ -13,6 +13,7 @@ COMMANDS = {
     "explain": "router.cli.explain",
     "test": "router.cli.test",
     "simulate": "router.cli.simulate",
+    "replay": "router.cli.replay",
     "schema": "router.cli.schema",
     "status": "router.cli.status",
     "top": "router.cli.top",

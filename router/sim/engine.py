@@ -25,7 +25,7 @@ class Job:
 
     Attributes:
         key: the caller's, above zero, of no other sequence.
-        blocks: ids of the prompt's full blocks.
+        blocks: ids of the prompt's full blocks; of the last ones there may be none.
         prompt: tokens of it.
         answer: tokens to generate, at least 1.
         cached: tokens of the prompt that were found when it was admitted.
@@ -128,7 +128,7 @@ class Engine:
         """What would be found of a prompt that comes now, when its turn has come."""
         found = self.cache.look(blocks, prompt)
         promised, block = self._promised, self.cache.block
-        depth, most = found.cached // block, (prompt - 1) // block
+        depth, most = found.cached // block, min((prompt - 1) // block, len(blocks))
         while depth < most and blocks[depth] in promised:
             depth += 1
         return Found(depth * block, found.reloaded)

@@ -80,6 +80,15 @@ def test_whoever_is_admitted_finds_what_those_in_front_compute_in_the_same_step(
     assert story[-1] == (20 + 10 + 60 + 10, "done", 2)
 
 
+def test_blocks_without_ids_are_nobodys() -> None:
+    model = engine()
+    blocks = (7, 8, 9)  # of six: where the log knows no more
+    again = Job(2, blocks, 65, 1)
+    run(model, (0, Job(1, blocks, 65, 1)), (0, again))
+    assert again.cached == 30
+    assert model.cache.pinned == 0
+
+
 def test_the_first_in_line_waits_for_room_and_all_others_behind_it() -> None:
     # 2 needs 650 of the 1000 tokens, of which 1 holds 450: it starts when 1 has ended at 545.
     # 3 would have room, and is not let past.
