@@ -34,6 +34,7 @@ COMPILED = [
     "router/core/listener.py",
     "router/core/model.py",
     "router/core/prefix/mirror.py",
+    "router/core/prefix/page.py",
     "router/core/prefix/trust.py",
     "router/core/retry/budget.py",
     "router/core/retry/hedge.py",

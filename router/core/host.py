@@ -118,6 +118,10 @@ class Work(Protocol):
         """
         ...
 
+    def prefix_tip(self, block: int, count: int) -> None:
+        """What the engine calls the last full block of the prompt, and how many there are."""
+        ...
+
 
 class HostState:
     """Everything mutable about one endpoint.

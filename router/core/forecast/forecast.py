@@ -17,7 +17,7 @@ from router.core.host import HostState, Outcome
 from router.core.load import LoadReport
 from router.core.model import EndpointId, LlmRequest
 from router.core.prefix.blocks import BLOCK, DEPTHS
-from router.core.prefix.mirror import CacheMirror
+from router.core.prefix.mirror import SURE, CacheMirror
 from router.core.prefix.trust import Trust
 
 BYTES_PER_TOKEN: Final = 4.0
@@ -37,6 +37,14 @@ class News(Protocol):
     def ended(self, work: PrefillWork, outcome: Outcome) -> None: ...
 
 
+class Tips(Protocol):
+    """Whoever listens to what engines say of their caches."""
+
+    def seen(self, work: PrefillWork, block: int, count: int) -> None:
+        """An answer names the last block of its prompt; ``count``: its blocks, at least 1."""
+        ...
+
+
 class Forecast:
     """Of one cluster.
 
@@ -48,6 +56,7 @@ class Forecast:
         quadratic: tokens of context at which attention costs as much as all else.
         bytes_per_token: of prompts, learned from what the engines count.
         news: told of every attempt; None: nobody is.
+        tips: told which blocks prompts have; None: nobody is.
         version: grows when an endpoint's outlook becomes another object.
     """
 
@@ -64,6 +73,7 @@ class Forecast:
         "pace",
         "quadratic",
         "terms",
+        "tips",
         "trust",
         "version",
     )
@@ -77,6 +87,7 @@ class Forecast:
         self.quadratic = 17_000.0
         self.bytes_per_token = BYTES_PER_TOKEN
         self.news: News | None = None
+        self.tips: Tips | None = None
         self.version = 0
         self._outlooks: dict[EndpointId, Outlook] = {}
         self._capacities: dict[EndpointId, int] = {}
@@ -112,6 +123,22 @@ class Forecast:
             self.version += 1
             self.mirror.close(outlook.page)
             # Its experience goes with it, but what it told of the fleet's pace stays told.
+
+    def emptied(self, id_: EndpointId) -> None:
+        """Its cache was cleared; what it has in line is still there."""
+        outlook = self._outlooks.get(id_)
+        if outlook is not None:
+            self.version += 1
+            was = outlook.page
+            self.mirror.close(was)
+            outlook.page = self.mirror.open()
+            outlook.page.scale, outlook.page.counted = was.scale, was.counted
+
+    def doubt(self, id_: EndpointId) -> None:
+        """Nobody says any more what its cache holds."""
+        outlook = self._outlooks.get(id_)
+        if outlook is not None:
+            self.mirror.doubt(outlook.page)
 
     def outlooks(self) -> Iterable[tuple[EndpointId, Outlook]]:
         return self._outlooks.items()
@@ -245,7 +272,8 @@ class Forecast:
             ours,
         )
         outlook.join(work, now)
-        mirror.use(page, checkpoints, blocks, conversation, max(0.0, blocks - expected))
+        fresh = 0.0 if page.counted else max(0.0, blocks - expected)
+        mirror.use(page, checkpoints, blocks, conversation, fresh)
         return work
 
     # --- what becomes of it -------------------------------------------------------------------
@@ -275,7 +303,7 @@ class Forecast:
             return
         found = min(cached, prompt) / prompt * work.blocks
         self.trust.compare(work.expected / work.blocks * prompt, cached, prompt, work.ended_at)
-        if work.known:
+        if work.known and work.age != SURE:
             # Engines round down to blocks of their own, and templates add a little.
             depth = DEPTHS[work.known - 1]
             self.mirror.learn(work.age, found >= 0.9 * depth)
@@ -291,9 +319,8 @@ class Forecast:
         foreign = 0.0
         if load is not None:
             outlook.reported_at = load.at
-            if load.capacity and load.capacity != self._capacities.get(id_):
-                self._capacities[id_] = load.capacity
-                self.sized(list(self._capacities.items()))
+            if load.capacity and not outlook.page.counted:
+                self.sizes(id_, load.capacity)
             line = outlook.line
             if load.queued_prefill is not None:
                 ours = sum(work.tokens for work in line)
@@ -309,6 +336,12 @@ class Forecast:
         for outlook in self._outlooks.values():
             if outlook.foreign and now - outlook.reported_at > STALE:
                 outlook.heed(0.0)
+
+    def sizes(self, id_: EndpointId, tokens: int) -> None:
+        """An endpoint's cache holds so many."""
+        if tokens != self._capacities.get(id_):
+            self._capacities[id_] = tokens
+            self.sized(list(self._capacities.items()))
 
     def sized(self, capacities: Sequence[tuple[EndpointId, int]]) -> None:
         """Tokens that the endpoints say their caches hold."""
@@ -328,6 +361,10 @@ class Forecast:
     def tell_ended(self, work: PrefillWork, outcome: Outcome) -> None:
         if self.news is not None and work.ours:
             self.news.ended(work, outcome)
+
+    def tell_tip(self, work: PrefillWork, block: int, count: int) -> None:
+        if self.tips is not None and work.blocks:
+            self.tips.seen(work, block, count)
 
     def __repr__(self) -> str:
         return f"<Forecast {len(self._outlooks)} endpoints, {self.mirror!r}, {self.trust!r}>"

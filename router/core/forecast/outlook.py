@@ -18,7 +18,7 @@ from router.core.model import EndpointId
 
 if TYPE_CHECKING:
     from router.core.forecast.work import PrefillWork
-    from router.core.prefix.mirror import Page
+    from router.core.prefix.page import Page
 
 FORGET: Final = 0.99
 """What a sample of the pace counts for after the next one."""

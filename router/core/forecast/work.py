@@ -137,6 +137,9 @@ class PrefillWork:
     def usage(self, prompt: int, cached: int | None) -> None:
         self.forecast.counted(self, prompt, cached)
 
+    def prefix_tip(self, block: int, count: int) -> None:
+        self.forecast.tell_tip(self, block, count)
+
     def __repr__(self) -> str:
         return (
             f"<PrefillWork {self.phase.name} cost={self.cost:.3f}s tokens={self.tokens:.0f} "

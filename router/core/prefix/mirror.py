@@ -14,14 +14,19 @@ part of remembering, and never takes long. Rule and constants are measured, see 
 
 Checkpoints are up to a quarter of the prompt apart. So where a prompt ended is remembered as well:
 a conversation's next turn begins with all of the last one.
+
+Where an engine tells what its cache holds (``core.engine_cache``), a name that was tied to its
+blocks is *sure* as long as it holds them, whatever its age; names that are not tied yet are
+estimated as ever. Such a page's clock counts what the engine says that it stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import sqrt
 from typing import Final
 
 from router.core.prefix.blocks import BLOCK, DEPTHS
+from router.core.prefix.page import Page
 
 UNKNOWN_CAPACITY: Final = 4_000_000
 """Tokens that a cache is thought to hold where neither page nor answers tell: rather too many, for
@@ -40,6 +45,21 @@ began."""
 SMALLEST: Final = 8.0
 """Blocks below which the learned capacity does not fall, so that it can rise again."""
 
+SURE: Final = -1.0
+"""An age that says nothing of the capacity: the name is held for sure."""
+
+_END: Final = 0x9E3779B97F4A7C15
+
+
+def end_of(checkpoints: Sequence[int], conversation: int) -> int:
+    """A name for all of a prompt, as its checkpoints are names for its beginnings.
+
+    0 where it has none: what has no conversation cannot be told from what goes on differently.
+    """
+    if not conversation:
+        return 0
+    return (checkpoints[-1] if checkpoints else 0) ^ conversation ^ _END
+
 
 class CacheMirror:
     """Of one cluster.
@@ -54,6 +74,7 @@ class CacheMirror:
     __slots__ = (
         "_corrections",
         "_ends",
+        "_exact",
         "_leaving",
         "_masks",
         "_older_ends",
@@ -75,10 +96,12 @@ class CacheMirror:
         self._pages: dict[int, Page] = {}
         self._leaving: list[Page] = []
         self._corrections = 0
+        # The pages of which something is known for sure, as a bit mask.
+        self._exact = 0
 
     # --- endpoints --------------------------------------------------------------------------
 
-    def open(self) -> "Page":
+    def open(self) -> Page:
         """A page for an endpoint that holds nothing yet."""
         taken = {page.index for page in self._leaving}
         index = 0
@@ -87,13 +110,14 @@ class CacheMirror:
         page = self._pages[index] = Page(index)
         return page
 
-    def close(self, page: "Page") -> None:
+    def close(self, page: Page) -> None:
         """Forget an endpoint; little by little, for it may hold much."""
         if self._pages.get(page.index) is page:
             del self._pages[page.index]
             self._leaving.append(page)
+            self._exact &= ~(1 << page.index)
 
-    def opened(self, page: "Page") -> bool:
+    def opened(self, page: Page) -> bool:
         """Whether it has not been closed."""
         return self._pages.get(page.index) is page
 
@@ -113,6 +137,8 @@ class CacheMirror:
         Returns:
             Blocks by index of page; endpoints that hold nothing are left out.
         """
+        if self._exact & among:
+            return self._held_for_sure(checkpoints, blocks, conversation, among)
         masks = self._masks
         found: dict[int, float] = {}
         for position in range(len(checkpoints) - 1, -1, -1):
@@ -128,6 +154,50 @@ class CacheMirror:
         if conversation and (mask := masks.get(conversation, 0) & among):
             self._find(conversation, mask, min(self._end(conversation) or 0.0, blocks), found)
         return found
+
+    def _held_for_sure(
+        self, checkpoints: Sequence[int], blocks: float, conversation: int, among: int
+    ) -> dict[int, float]:
+        """The same where some of the pages asked for have names that are sure."""
+        masks, exact = self._masks, self._exact
+        found: dict[int, float] = {}
+        for position in range(len(checkpoints) - 1, -1, -1):
+            checkpoint = checkpoints[position]
+            mask = masks.get(checkpoint, 0) & among
+            if not mask:
+                continue
+            end = self._end(checkpoint ^ conversation)
+            depth = DEPTHS[position] if end is None else min(end, blocks)
+            among ^= self._find(checkpoint, mask & ~exact, depth, found)
+            name = end_of((checkpoint,), conversation)
+            among ^= self._find_sure(checkpoint, name, mask & exact, DEPTHS[position], depth, found)
+            if not among:
+                return found
+        if conversation and (mask := masks.get(conversation, 0) & among):
+            depth = min(self._end(conversation) or 0.0, blocks)
+            self._find(conversation, mask & ~exact, depth, found)
+            self._find_sure(conversation, end_of((), conversation), mask & exact, 0.0, depth, found)
+        return found
+
+    def _find_sure(
+        self, name: int, end: int, mask: int, least: float, most: float, found: dict[int, float]
+    ) -> int:
+        """As ``_find``; of a page that is sure of ``name`` as far as that goes, ``least`` blocks,
+        and if it is sure of the prompt's ``end`` too, ``most``."""
+        sure = 0
+        while mask:
+            bit = mask & -mask
+            mask ^= bit
+            index = bit.bit_length() - 1
+            page = self._pages[index]
+            if name not in page.sure:
+                sure |= self._find(name, bit, most, found)
+                continue
+            sure |= bit
+            depth = most if end in page.sure else least
+            if depth > found.get(index, 0.0):
+                found[index] = depth
+        return sure
 
     def _find(self, name: int, mask: int, depth: float, found: dict[int, float]) -> int:
         """Enter ``depth`` for the pages of ``mask``, which have ``name``.
@@ -154,13 +224,15 @@ class CacheMirror:
         end = self._ends.get(key)
         return self._older_ends.get(key) if end is None else end
 
-    def deepest(self, page: "Page", checkpoints: Sequence[int]) -> tuple[int, float]:
+    def deepest(self, page: Page, checkpoints: Sequence[int]) -> tuple[int, float]:
         """The position of the deepest checkpoint that the page has, whatever its age, and that.
 
-        The position is -1 where it has none.
+        The position is -1 where it has none; the age is ``SURE`` where there is nothing to learn.
         """
-        stamps = page.stamps
+        stamps, sure = page.stamps, page.sure
         for position in range(len(checkpoints) - 1, -1, -1):
+            if sure and checkpoints[position] in sure:
+                return position, SURE
             stamp = stamps.get(checkpoints[position])
             if stamp is not None:
                 return position, (page.clock - stamp) * page.scale
@@ -170,7 +242,7 @@ class CacheMirror:
 
     def use(
         self,
-        page: "Page",
+        page: Page,
         checkpoints: Sequence[int],
         blocks: float,
         conversation: int,
@@ -198,7 +270,11 @@ class CacheMirror:
         if self._leaving:
             self._leave()
 
-    def _stamp(self, page: "Page", names: Sequence[int]) -> None:
+    def _stamp(self, page: Page, names: Sequence[int]) -> None:
+        if page.sure:
+            names = [name for name in names if name not in page.sure]
+            if not names:
+                return
         stamps, masks, clock, bit = page.stamps, self._masks, page.clock, 1 << page.index
         recent = clock - self.capacity / page.scale * RECENT
         last = stamps.get(names[-1])
@@ -215,7 +291,7 @@ class CacheMirror:
                 del stamps[name]  # to stand at the end again
             stamps[name] = clock
 
-    def unlearn(self, page: "Page", checkpoints: Sequence[int]) -> None:
+    def unlearn(self, page: Page, checkpoints: Sequence[int]) -> None:
         """The endpoint has not got these after all."""
         for checkpoint in checkpoints:
             if checkpoint in page.stamps:
@@ -236,6 +312,37 @@ class CacheMirror:
         if not self._corrections:
             self.capacity = max(SMALLEST, blocks)
 
+    # --- what the engine says -------------------------------------------------------------------
+
+    def assure(self, page: Page, names: Iterable[int]) -> None:
+        """The endpoint holds these for sure, until it is said to have lost them."""
+        masks, stamps, sure, bit = self._masks, page.stamps, page.sure, 1 << page.index
+        for name in names:
+            if name in sure:
+                continue
+            if stamps.pop(name, None) is None:
+                masks[name] = masks.get(name, 0) | bit
+                self.entries += 1
+            sure.add(name)
+        if sure:
+            self._exact |= bit
+        while self.entries > self.max_entries:
+            self._shed()
+
+    def lose(self, page: Page, names: Iterable[int]) -> None:
+        """The endpoint has not got these, or not any more."""
+        for name in names:
+            if name in page.sure or name in page.stamps:
+                self._forget(page, name)
+
+    def doubt(self, page: Page) -> None:
+        """Nobody says any more what the endpoint holds: what was sure is as if used just now."""
+        page.counted = False
+        for name in page.sure:
+            page.stamps[name] = page.clock
+        page.sure = set()
+        self._exact &= ~(1 << page.index)
+
     # --- what other routers know ----------------------------------------------------------------
 
     @property
@@ -243,19 +350,25 @@ class CacheMirror:
         """How often answers have corrected the capacity."""
         return self._corrections
 
-    def recent(self, page: "Page", most: int) -> list[tuple[int, float]]:
+    def recent(self, page: Page, most: int) -> list[tuple[int, float]]:
         """Checkpoints of a page with their unscaled ages, the newest first."""
-        clock, newest = page.clock, islice(reversed(page.stamps.items()), most)
-        return [(checkpoint, clock - stamp) for checkpoint, stamp in newest]
+        clock = page.clock
+        found = [(checkpoint, 0.0) for checkpoint in islice(page.sure, most)]
+        newest = islice(reversed(page.stamps.items()), most - len(found))
+        return found + [(checkpoint, clock - stamp) for checkpoint, stamp in newest]
 
-    def recall(self, page: "Page", found: Sequence[tuple[int, float]]) -> None:
+    def recall(self, page: Page, found: Sequence[tuple[int, float]]) -> None:
         """What another router has on the page: as ``recent`` told it there, or a further part.
 
         All of it is taken to be older than what is here already.
         """
         masks, stamps, clock, bit = self._masks, page.stamps, page.clock, 1 << page.index
-        found = found[: max(0, self.max_entries - self.entries)]
-        older = {one: clock - age for one, age in reversed(found) if one not in stamps}
+        found, sure = found[: max(0, self.max_entries - self.entries)], page.sure
+        older = {
+            one: clock - age
+            for one, age in reversed(found)
+            if one not in stamps and one not in sure
+        }
         for checkpoint in older:
             masks[checkpoint] = masks.get(checkpoint, 0) | bit
         self.entries += len(older)
@@ -280,8 +393,9 @@ class CacheMirror:
 
     # --- forgetting -------------------------------------------------------------------------
 
-    def _forget(self, page: "Page", checkpoint: int) -> None:
-        del page.stamps[checkpoint]
+    def _forget(self, page: Page, checkpoint: int) -> None:
+        if page.stamps.pop(checkpoint, None) is None:
+            page.sure.remove(checkpoint)
         self.entries -= 1
         left = self._masks[checkpoint] & ~(1 << page.index)
         if left:
@@ -289,7 +403,7 @@ class CacheMirror:
         else:
             del self._masks[checkpoint]
 
-    def _sweep(self, page: "Page") -> None:
+    def _sweep(self, page: Page) -> None:
         """Forget what is older than 2 C, a slice at most."""
         capacity = self.capacity / page.scale
         limit = page.clock - 2 * capacity
@@ -304,15 +418,15 @@ class CacheMirror:
 
     def _shed(self) -> None:
         fullest = max(self._pages.values(), key=len)
-        for checkpoint in list(islice(fullest.stamps, SLICE)):
+        for checkpoint in list(islice(fullest.stamps or fullest.sure, SLICE)):
             self._forget(fullest, checkpoint)
             self.shed += 1
 
     def _leave(self) -> None:
         page = self._leaving[-1]
-        for checkpoint in list(islice(page.stamps, SLICE)):
+        for checkpoint in list(islice(page.stamps or page.sure, SLICE)):
             self._forget(page, checkpoint)
-        if not page.stamps:
+        if not len(page):
             self._leaving.pop()
 
     def __repr__(self) -> str:
@@ -320,29 +434,3 @@ class CacheMirror:
             f"<CacheMirror {len(self._pages)} endpoints, {self.entries} entries, "
             f"capacity={self.capacity:.0f} blocks>"
         )
-
-
-class Page:
-    """What is known of one endpoint's cache.
-
-    Attributes:
-        index: of its bit in masks.
-        clock: blocks that were new to the endpoint so far.
-        scale: how much smaller its cache is than the others' (2.0: half as large).
-    """
-
-    __slots__ = ("clock", "index", "scale", "stamps", "sweep_at")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.clock = 0.0
-        self.scale = 1.0
-        self.stamps: dict[int, float] = {}
-        self.sweep_at = 0.0
-
-    def __len__(self) -> int:
-        """Checkpoints that it has."""
-        return len(self.stamps)
-
-    def __repr__(self) -> str:
-        return f"<Page {self.index} entries={len(self.stamps)} clock={self.clock:.0f}>"

@@ -89,6 +89,9 @@ class Placement:
     def usage(self, prompt: int, cached: int | None) -> None:
         """These balancers do not learn from it."""
 
+    def prefix_tip(self, block: int, count: int) -> None:
+        """Nor from this."""
+
 
 class Lineup:
     """The hosts of one balancer with what is known of each, in their order.

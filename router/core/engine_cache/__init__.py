@@ -1,0 +1,1 @@
+"""What an engine's cache holds, as its KV events tell."""
