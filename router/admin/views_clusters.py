@@ -171,6 +171,7 @@ class ClusterViews:
             "outcomes": counts.outcomes.get((endpoint.cluster, endpoint.address), {}),
             "load": _load(standing, now),
             "forecast": endpoint_forecast(endpoint, counts.totals),
+            "kv_events": self._plane.kv_events.seen(endpoint.id),
             "scrape_error": standing.scrape_error,
             "probe_error": standing.probe_error,
             "probed_ago": None if standing.probed_at is None else _ago(now, standing.probed_at),

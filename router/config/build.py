@@ -166,6 +166,7 @@ def _cluster(spec: ClusterSpec, own: LocalitySpec | None) -> Cluster:
         ),
         tls=None if spec.tls is None else UpstreamTls(server_name=spec.tls.server_name),
         asks_load=spec.load_report == "orca",
+        kv_events=None if spec.kv_events is None else spec.kv_events.build(),
         credential=None if spec.auth is None else spec.auth.line(),
     )
 

@@ -9,6 +9,7 @@ import msgspec
 from router.config.access import UpstreamAuth
 from router.config.discovery import SPECS, DiscoverySpec
 from router.config.engines import ENGINES
+from router.config.kv_events import KvEventsSpec
 from router.config.limits import RateLimitSpec
 from router.config.locality import Localities, LocalitySpec
 from router.config.outlier import Outlier
@@ -170,6 +171,7 @@ class ClusterSpec(Section, frozen=True, kw_only=True):
             "than any scrape; for engines that send it, as warmpath-engine and vLLM do."
         ),
     ] = "off"
+    kv_events: Annotated[KvEventsSpec | None, doc("off: what caches hold is estimated.")] = None
     limits: Annotated[
         tuple[RateLimitSpec, ...],
         doc(

@@ -11,6 +11,7 @@ from router.config.clusters import ClusterSpec, EndpointSpec
 from router.config.engines import ENGINES
 from router.config.findings import Path, Problem
 from router.config.gossip import gossip_problems
+from router.config.kv_events import kv_event_problems
 from router.config.limits import RedisSpec, limit_problems, redis_problems
 from router.config.locality import place_problems, rules_problems
 from router.config.route_references import duplicates, route_problems
@@ -113,6 +114,7 @@ def _cluster(cluster: ClusterSpec, redis: RedisSpec | None, path: Path) -> Itera
     yield from limit_problems(cluster.limits, path, redis)
     yield from queueing.problems(cluster.circuit_breaker, cluster.queue, path)
     balancer = cluster.balancer
+    yield from kv_event_problems(cluster.kv_events, balancer, path)
     holds = isinstance(balancer, PredictedTtft.Spec) and balancer.hold_above > 0
     if holds and cluster.session is not None:
         yield Problem(

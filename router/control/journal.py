@@ -32,6 +32,7 @@ KINDS = {
     "handover": "endpoints that leave are kept until one that replaces them serves, or no longer",
     "breaker": "a circuit breaker refuses requests, or no longer does",
     "prediction": "a cluster's caches hold something else than balancing expects, or no longer do",
+    "kv_events": "what an endpoint's cache holds is told exactly, or estimated again",
     "reload": "a configuration came in force, or was refused",
     "certificate": "a certificate was read again, or could not be",
     "worker": "a worker process started, was found stuck, or died",

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from router.config.tls_material import ServerPem, UpstreamPem
+from router.core.engine_cache.news import CacheNews, TipSeen
 from router.core.forecast.seen import ForecastSeen
 from router.core.load import LoadReport
 from router.telemetry.totals import Totals
@@ -127,6 +128,12 @@ class ForecastQuery(Message, frozen=True, kw_only=True):
     conversation: int
 
 
+class CachesChanged(Message, frozen=True, kw_only=True):
+    """What engines that are listened to said of their caches."""
+
+    caches: tuple[CacheNews, ...]
+
+
 # --- to control -----------------------------------------------------------------------------
 
 
@@ -175,6 +182,12 @@ class PushedBack(Message, frozen=True, kw_only=True):
     until: float
 
 
+class TipsSeen(Message, frozen=True, kw_only=True):
+    """Answers said which blocks their prompts have."""
+
+    tips: tuple[TipSeen, ...]
+
+
 class AccessLines(Message, frozen=True, kw_only=True):
     """Records of exchanges that ended, in order, one JSON line each."""
 
@@ -193,6 +206,7 @@ ToWorker = (
     | CancelAt
     | RequestsQuery
     | ForecastQuery
+    | CachesChanged
 )
 ToControl = (
     Ack
@@ -202,6 +216,7 @@ ToControl = (
     | StatsReport
     | Suspected
     | PushedBack
+    | TipsSeen
     | AccessLines
 )
 

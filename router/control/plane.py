@@ -26,6 +26,7 @@ from router.control.gossip_relay import GossipRelay
 from router.control.handover import Handover, Plan
 from router.control.issuer_keys import IssuerKeys
 from router.control.journal import Journal
+from router.control.kv_events.watch import KvEventWatch
 from router.control.material import MaterialWatch, read_material, token_digests
 from router.control.mesh import Mesh
 from router.control.messages import CancelAt, Material, SnapshotUpdate
@@ -98,6 +99,9 @@ class ControlPlane:
         self.mesh = Mesh(workers)
         self.relay = GossipRelay(self.mesh)
         self.slots = SlotTable(DEFAULT_ROWS, lambda row: self.board.total(row) == 0)
+        rng = rng if rng is not None else random.Random()
+        self.client = EngineClient()
+        self.kv_events = KvEventWatch(self.client, self.roster, rng, self.journal.add)
         self.supervisor = Supervisor(
             workers,
             self.board,
@@ -108,14 +112,14 @@ class ControlPlane:
             host_states=self.roster.updates,
             suspected=self._suspected,
             pushed_back=self._pushed_back,
+            tips_seen=self.kv_events.tips_seen,
+            greet=self.kv_events.greet,
             tell=self.journal.add,
             report_interval=report_interval,
         )
-        rng = rng if rng is not None else random.Random()
         self.outliers = OutlierWatch(
             self.roster, self.supervisor.totals, self._forget_failures, rng, self.journal.add
         )
-        self.client = EngineClient()
         self.prober = Prober(
             self.client, self.roster, rng, self.outliers.passed_health_check, self.journal.add
         )
@@ -267,6 +271,7 @@ class ControlPlane:
         self.outliers.reconcile(snapshot)
         self.prober.reconcile(snapshot)
         self.scraper.reconcile(snapshot)
+        self.kv_events.reconcile(snapshot)
         self.catalog.reconcile(snapshot)
         self.relay.follow(beyond(self.store.config), channel(self.store.config))
 
@@ -421,7 +426,8 @@ class ControlPlane:
             await asyncio.gather(self._looking, return_exceptions=True)
         await self.certificates.close()
         await self.issuers.close()
-        for part in (self.discoverer, self.outliers, self.prober, self.scraper, self.catalog):
+        watches = (self.outliers, self.prober, self.scraper, self.kv_events, self.catalog)
+        for part in (self.discoverer, *watches):
             await part.close()
         await self.client.__aexit__()
         self.board.close()

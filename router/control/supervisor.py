@@ -33,6 +33,7 @@ from router.control.messages import (
 )
 from router.control.sockets import ReservedAddress, WorkerSockets
 from router.control.worker_process import WorkerProcess
+from router.core.engine_cache.news import TipSeen
 from router.core.forecast.seen import ForecastSeen
 from router.core.model import LlmRequest
 from router.telemetry.logs import logger
@@ -67,6 +68,8 @@ class Supervisor:
         host_states: everything known of the endpoints, for a worker that starts.
         suspected: told the endpoint and the detector whose threshold its failures in a row met.
         pushed_back: told the endpoint and until when it wants no new request, monotonic seconds.
+        tips_seen: told which blocks prompts have, as answers say.
+        greet: told of each worker that starts, when it has been told all else.
         tell: told of workers that start and end.
         report_interval: seconds between two reports of a worker.
         module: what ``python -m`` runs as a worker.
@@ -84,6 +87,8 @@ class Supervisor:
         host_states: Callable[[], tuple[HostUpdate, ...]],
         suspected: Callable[[str, str], None],
         pushed_back: Callable[[str, float], None],
+        tips_seen: Callable[[tuple[TipSeen, ...]], None],
+        greet: Callable[[WorkerProcess], None],
         tell: Tell = nobody,
         report_interval: float = 0.5,
         module: str = WORKER_MODULE,
@@ -100,6 +105,8 @@ class Supervisor:
         self._host_states = host_states
         self._suspected = suspected
         self._pushed_back = pushed_back
+        self._tips_seen = tips_seen
+        self._greet = greet
         self._tell = tell
         self._report_interval = report_interval
         self._module = module
@@ -151,6 +158,7 @@ class Supervisor:
                 self._acked,
                 self._suspected,
                 self._pushed_back,
+                self._tips_seen,
             )
             try:
                 await self._spawn(worker)
@@ -237,6 +245,7 @@ class Supervisor:
             worker.send(self._key_sets)
         if self._announced:
             worker.send(Announce())
+        self._greet(worker)
 
     async def stop(self, timeout: float) -> None:
         """Drain all workers and wait for their end; kills those that overstay.

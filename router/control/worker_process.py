@@ -23,8 +23,10 @@ from router.control.messages import (
     RequestsReply,
     StatsReport,
     Suspected,
+    TipsSeen,
     decode_to_control,
 )
+from router.core.engine_cache.news import TipSeen
 from router.telemetry.totals import Totals
 
 QUERY_TIMEOUT = 2.0
@@ -65,6 +67,7 @@ class WorkerProcess:
         acked: Callable[["WorkerProcess"], None],
         suspected: Callable[[str, str], None],
         pushed_back: Callable[[str, float], None],
+        tips_seen: Callable[[tuple[TipSeen, ...]], None],
     ) -> None:
         self.column = column
         self.started_at = started_at
@@ -76,6 +79,7 @@ class WorkerProcess:
         self._on_ack = acked
         self._suspected = suspected
         self._pushed_back = pushed_back
+        self._tips_seen = tips_seen
         self._queries: dict[int, asyncio.Future[Any]] = {}
         self._serials = itertools.count(1)
         self._gone = asyncio.Event()
@@ -188,6 +192,8 @@ class WorkerProcess:
                 self._suspected(id_, detector)
             case PushedBack(id=id_, until=until):
                 self._pushed_back(id_, until)
+            case TipsSeen(tips=tips):
+                self._tips_seen(tips)
             case Ack(generation=generation, revision=revision, error=error):
                 if error is None:
                     # The first comes late, when the listeners are open; a newer may have passed it.

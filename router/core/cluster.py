@@ -41,6 +41,19 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True):
     stale_after: float = 5.0
 
 
+class KvEvents(msgspec.Struct, frozen=True):
+    """Where engines tell what their caches hold, at each endpoint's own host.
+
+    ``port`` None: the engine is asked for it and for all else. ``replay_port`` None: what was
+    missed is lost. ``most_blocks``: that are known of one engine.
+    """
+
+    port: int | None = None
+    replay_port: int | None = None
+    topic: str = ""
+    most_blocks: int = 500_000
+
+
 class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True):
     """The engines speak TLS. ``server_name`` None: an endpoint's host is its name."""
 
@@ -59,6 +72,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     ``back_pressure``: how endpoints that push back are spared;
     None: not at all. ``session``: what keeps a client's requests at one endpoint.
     ``asks_load``: requests ask the engines to tell their load in the head of the answer.
+    ``kv_events``: where the engines tell what their caches hold; None: they are not listened to.
     """
 
     name: str
@@ -80,6 +94,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     session: Session | None = None
     tls: UpstreamTls | None = None
     asks_load: bool = False
+    kv_events: KvEvents | None = None
     credential: bytes | None = None
     """A header line that takes the place of the client's credentials."""
 

@@ -52,7 +52,7 @@ class Director:
         lines: the clusters in whose queue somebody waits, or did a moment ago.
         displaced: those who gave up their place in line; ask ``next_displaced``.
         reads_prompt: a balancer looks at prompts, so that requests should tell of them.
-        asks_load: engines of a cluster are asked to tell their load in heads of answers.
+        reads_heads: engines of a cluster tell of themselves in the heads of answers.
     """
 
     def __init__(
@@ -84,7 +84,9 @@ class Director:
             self.fleet.watch(cluster.endpoints, cluster.outlier)
         self.snapshot = snapshot
         self.reads_prompt = any(c.balancer.reads_prompt for c in snapshot.clusters.values())
-        self.asks_load = any(c.asks_load for c in snapshot.clusters.values())
+        self.reads_heads = any(
+            c.asks_load or c.kv_events is not None for c in snapshot.clusters.values()
+        )
         self.limiter.update(snapshot)
         self._places = {
             name: self._follow_places(name, limits, cluster, slots)

@@ -202,6 +202,11 @@ class Exchange:
             work, self.work = self.work, None
             work.usage(prompt, cached)
 
+    def prefix_tip(self, block: int, count: int) -> None:
+        """What the engine that answers calls the prompt's last full block, and how many it has."""
+        if self.lease is not None and self.lease.work is not None:
+            self.lease.work.prefix_tip(block, count)
+
     # --- getting a place ------------------------------------------------------------------
 
     def enqueue(self) -> Effect:

@@ -246,6 +246,9 @@ class Relay(Carried):
         self.feed(events.Head(head.status, retry_after=head.retry_after, lines=head.start), now)
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
+        if upstream.tip is not None:
+            tip, upstream.tip = upstream.tip, None
+            exchange.prefix_tip(*tip)
         self._let_go()
         if exchange.actions is not None:
             head = rewrite.response_head(head, exchange)

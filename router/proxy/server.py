@@ -13,10 +13,11 @@ from typing import Final, cast
 from router.core import errors, events
 from router.core.access.names import NameSet
 from router.core.director import Director
+from router.core.engine_cache.news import Tip
 from router.core.listener import ListenerLimits
 from router.core.model import Endpoint, EndpointId
 from router.core.trace import NO_TRACE, DecisionTrace
-from router.proxy import load_header, model_list
+from router.proxy import load_header, model_list, tip_header
 from router.proxy.accounting import denial
 from router.proxy.cross_origin import is_preflight, permission
 from router.proxy.door import Door, Visit, open_door
@@ -300,17 +301,27 @@ class ProxyServer:
             pool = self._pools[endpoint] = Pool()
         return pool
 
-    def hear_load(self, endpoint: Endpoint, asked: RequestHead, raw: bytes) -> bytes:
-        """Take the load of an endpoint out of a response head, unless the client asked for it."""
+    def hear(self, endpoint: Endpoint, asked: RequestHead, raw: bytes) -> tuple[bytes, Tip | None]:
+        """Take out of a response head what an endpoint tells the router.
+
+        That is its load, which a client that asked for it gets as well, and the blocks of the
+        prompt, which are returned.
+        """
         director = self.director
         cluster = director.snapshot.clusters.get(endpoint.cluster)
         host = director.fleet.hosts.get(endpoint.id)
-        if cluster is None or not cluster.asks_load or host is None:
-            return raw
-        rest, load = load_header.heard(raw, host.load, self.clock())
-        if load is not None:
-            director.fleet.hear_load(endpoint.id, load)
-        return raw if rest is raw or load_header.asks(asked) else rest
+        if cluster is None or host is None:
+            return raw, None
+        tip = None
+        if cluster.kv_events is not None:
+            raw, tip = tip_header.heard(raw)
+        if cluster.asks_load:
+            rest, load = load_header.heard(raw, host.load, self.clock())
+            if load is not None:
+                director.fleet.hear_load(endpoint.id, load)
+            if rest is not raw and not load_header.asks(asked):
+                raw = rest
+        return raw, tip
 
     def grant(self) -> None:
         """Give free places to those who wait for them."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
+from router.core.engine_cache.news import Tip
 from router.core.model import Endpoint
 from router.proxy.chunked import LAST_CHUNK
 from router.proxy.pool import IDLE_TIMEOUT, Pool
@@ -47,6 +48,7 @@ class Upstream(Timed):
         heard: something of the response to the present request has come.
         complete: the response has been read to its end.
         until_close: the end of the connection is the end of the response.
+        tip: which blocks the prompt has, as the response's head told; None: it did not.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Upstream(Timed):
         "pool",
         "relay",
         "reused",
+        "tip",
         "transport",
         "until_close",
         "write_paused",
@@ -87,6 +90,7 @@ class Upstream(Timed):
         self.complete = False
         self.until_close = False
         self.write_paused = False
+        self.tip: Tip | None = None
         self._buffer = b""
         self._in_body = False
         self._left = -1
@@ -290,8 +294,8 @@ class Upstream(Timed):
 
     def _checked(self, raw: bytes, relay: "Client") -> ResponseHead:
         """Raises ValueError if it is no head that can be passed on."""
-        if self._server.director.asks_load:
-            raw = self._server.hear_load(self.endpoint, relay.head, raw)
+        if self._server.director.reads_heads:
+            raw, self.tip = self._server.hear(self.endpoint, relay.head, raw)
         return read_head(raw, relay.head.request_id)
 
     def _begin_chunks(self, data: bytes) -> bool:

@@ -30,6 +30,7 @@ from router.control.messages import (
     AccessLines,
     Ack,
     Announce,
+    CachesChanged,
     Cancel,
     CancelAt,
     CancelReply,
@@ -39,6 +40,7 @@ from router.control.messages import (
     HostStates,
     HostUpdate,
     KeySets,
+    Message,
     Models,
     PushedBack,
     RequestsQuery,
@@ -55,6 +57,7 @@ from router.core.health.outlier import Detector
 from router.core.host import Outcome
 from router.core.model import AdminState, EndpointId
 from router.proxy import overview
+from router.proxy.cache_link import CacheLink
 from router.proxy.explainer import Explainer
 from router.proxy.gossip_link import GossipLink
 from router.proxy.limit_counts import add_limits
@@ -115,6 +118,7 @@ class Worker:
         self._server: ProxyServer | None = None
         self._shared: SharedLimits | None = None
         self._gossip = GossipLink(options.seat, time.monotonic)
+        self._caches = CacheLink(self._tell_tips)
         self._ending: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
@@ -158,6 +162,8 @@ class Worker:
                     self._server.set_models(body)
             case KeySets(sets=sets):
                 self._take_key_sets(sets)
+            case CachesChanged():
+                self._caches.heed(message)
             case _:
                 self._obey(message)
 
@@ -213,6 +219,7 @@ class Worker:
             return
         self._security = security
         self._know_models()
+        self._caches.follow(self._director)
         self._gossip.follow(self._director, beyond=beyond(config) is not None)
         logged = filtered(self._ring.append, config.access_log, self._rng)
         self._recorder.log = None if config.access_log.path == "off" else logged
@@ -306,6 +313,10 @@ class Worker:
 
     def _push_back(self, id_: EndpointId, until: float) -> None:
         self._channel.send(PushedBack(id=id_, until=until))
+
+    def _tell_tips(self, message: Message) -> None:
+        if self._channel.backlog < MAX_CHANNEL_BACKLOG:
+            self._channel.send(message)
 
     async def _report_for_ever(self) -> None:
         while True:

@@ -42,6 +42,8 @@ async def supervised(count: int = 1, module: str = WORKER_MODULE):
         host_states=lambda: (),
         suspected=lambda id_, detector: None,
         pushed_back=lambda id_, until: None,
+        tips_seen=lambda tips: None,
+        greet=lambda worker: None,
         report_interval=0.05,
         module=module,
     )

@@ -13,7 +13,7 @@ from router.core.access.tenants import Access
 from router.core.admission.breaker import CircuitBreaker, QueuePolicy
 from router.core.balancers.base import BalancerSpec
 from router.core.balancers.round_robin import RoundRobin
-from router.core.cluster import Cluster, UpstreamTls
+from router.core.cluster import Cluster, KvEvents, UpstreamTls
 from router.core.director import Director
 from router.core.fleet import Fleet
 from router.core.listener import ListenerLimits, ListenerPolicy
@@ -239,6 +239,7 @@ class Rig:
         self.hedge: Hedge | None = None
         self.breaker = CircuitBreaker()
         self.asks_load = False
+        self.kv_events: KvEvents | None = None
         self.balancer: BalancerSpec = RoundRobin.Spec()
         self.queue = QueuePolicy()
         self.limits = ListenerLimits()
@@ -297,6 +298,7 @@ class Rig:
             endpoints=tuple(_endpoint("c", port) for port in self.ports),
             balancer=self.balancer,
             asks_load=self.asks_load,
+            kv_events=self.kv_events,
             breaker=self.breaker,
             tls=self.tls,
             credential=self.credential,

@@ -1,0 +1,1 @@
+"""Listens to what engines publish of their caches, as vLLM does, over ZeroMQ."""
