@@ -14,6 +14,7 @@ COMMANDS = {
     "test": "router.cli.test",
     "simulate": "router.cli.simulate",
     "replay": "router.cli.replay",
+    "plan": "router.cli.plan",
     "schema": "router.cli.schema",
     "status": "router.cli.status",
     "top": "router.cli.top",

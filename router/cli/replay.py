@@ -95,16 +95,16 @@ def replay_command(
     from router.sim.access_log import read
     from router.sim.configured import settings
     from router.sim.fit import fit
-    from router.sim.measures import WARM_UP
     from router.sim.plot import draw
     from router.sim.recording import record
     from router.sim.replay import Replay, report
+    from router.sim.study import trace
 
     if plot is not None:
         simulate_options.check_plot(plot)
     with refusing(), tempfile.TemporaryDirectory(prefix="warmpath-") as folder:
         prefix = not options["without_prefix"]
-        log = _of_cluster(read(logs, sys.stdin.buffer, prefix=prefix), cluster)
+        log = of_cluster(read(logs, sys.stdin.buffer, prefix=prefix), cluster)
         if options["duration"] is not None:
             log = log.first(options["duration"])
         given = None if config is None else settings(config, log.entries[0].line.cluster)
@@ -115,12 +115,13 @@ def replay_command(
         fitted = fit(recording, profile) if options["fit"] else None
         if fitted is not None:
             profile = fitted.applied(profile)
-        trace = Path(folder) / "log.jsonl.gz"
-        recording.write(trace)
+        path = Path(folder) / "log.jsonl.gz"
+        recording.write(path)
         in_force = _in_force(was, given, recording)
         replay = Replay(
             recording=recording,
-            trace=trace,
+            path=path,
+            trace=trace(path),
             profile=profile,
             endpoints=options["endpoints"] or recording.endpoints,
             load=options["load"],
@@ -135,15 +136,15 @@ def replay_command(
         results = dict(zip(studies, perform(list(studies.values()), jobs), strict=True))
     told = report(replay, log, fitted, results) | {"profile": options["profile"]}
     if plot is not None:
-        begin = WARM_UP * recording.span
-        draw(replay.curves(results), headline(told), begin, plot)
+        draw(replay.curves(results), headline(told), replay.begin, plot)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(told)))
     else:
         show(told)
 
 
-def _of_cluster(log: "Log", cluster: str | None) -> "Log":
+def of_cluster(log: "Log", cluster: str | None) -> "Log":
+    """What one cluster was asked; which one must be said where there are several."""
     there = log.clusters()
     if cluster is None:
         if len(there) > 1:
@@ -158,9 +159,7 @@ def _of_cluster(log: "Log", cluster: str | None) -> "Log":
 
 
 def _profile(options: dict[str, Any]) -> "Profile":
-    from router.sim.profile import REGIMES
-
-    profile = REGIMES[options["profile"]]
+    profile = simulate_options.engine(options["profile"])
     if options["kv_tokens"] is not None:
         profile = msgspec.structs.replace(profile, kv_tokens=options["kv_tokens"])
     return profile

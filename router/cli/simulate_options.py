@@ -29,10 +29,11 @@ jobs = click.option(
 
 profile = click.option(
     "--profile",
-    type=click.Choice(["hbm", "off"]),
     default="hbm",
     show_default=True,
-    help="The engines: with memory of the host behind the cache (off), or without (hbm).",
+    metavar="hbm|off|GPU/MODEL[/PRECISION]",
+    help="The engines: an H100 with an 8B model, with memory of the host behind the cache (off) or "
+    "without (hbm); or as `plan` knows them: h200/llama-3.1-8b/fp8.",
 )
 
 
@@ -94,6 +95,27 @@ def rate(load: str, trace: str, regime: str, replicas: int) -> float:
             "give requests a second",
             param_hint="--load",
         ) from None
+
+
+def engine(text: str) -> "Profile":
+    """The engine that ``--profile`` names."""
+    from router.sim.catalogue import PRECISIONS, Unfit, load, offer
+    from router.sim.profile import REGIMES
+
+    if text in REGIMES:
+        return REGIMES[text]
+    gpu, *rest = text.split("/")
+    model, precision = (*rest, "bf16")[:2] if 1 <= len(rest) <= 2 else ("", "")
+    if precision not in PRECISIONS:
+        raise click.BadParameter(
+            f"expected {', '.join(REGIMES)} or GPU/MODEL[/PRECISION] as h200/llama-3.1-8b/fp8, "
+            f"not {text!r}",
+            param_hint="--profile",
+        )
+    try:
+        return offer(load(), gpu, model, precision).profile
+    except Unfit as why:
+        raise click.BadParameter(str(why), param_hint="--profile") from None
 
 
 def fleet(base: "Profile", replicas: int, slow: str | None) -> "tuple[Profile, ...]":

@@ -62,6 +62,8 @@ class Engine:
         queued_time: what they add to steps.
         filling: the one whose prompt is partly computed.
         context: tokens in the context of those that decode, as the stretch began.
+        busy: time of the stretches that are over.
+        prefilling: time that prompts added to steps so far.
     """
 
     __slots__ = (
@@ -72,10 +74,12 @@ class Engine:
         "_run",
         "_started",
         "_step",
+        "busy",
         "cache",
         "context",
         "ends",
         "filling",
+        "prefilling",
         "profile",
         "queued_time",
         "queued_tokens",
@@ -91,6 +95,7 @@ class Engine:
         self.filling: Job | None = None
         self.context = 0
         self.ends: int | None = None
+        self.busy = self.prefilling = 0
         self._jump = jump
         self._decoding: list[tuple[int, int, Job]] = []  # heap by the step they end with
         self._prefilled: list[Job] = []
@@ -161,6 +166,7 @@ class Engine:
         assert self.ends is not None
         now, steps = self.ends, self._run
         self._step += steps
+        self.busy += now - self._started
         self.context += steps * len(self._decoding)
         first, self._prefilled = self._prefilled, []
         for job in first:
@@ -205,6 +211,7 @@ class Engine:
             return
         if not computed and self._jump:
             self._run = self._decoding[0][0] - self._step
+        self.prefilling += added
         self.ends = now + added + self._run_time(self._run)
 
     def _fill(self, room: int) -> tuple[int, int]:

@@ -51,16 +51,6 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     estimated: int
     reasons: Counter[str]
 
-    @property
-    def span(self) -> float:
-        """Seconds from the first arrival to just after the last one."""
-        return (self.rows[-1].at + 1) / 1000
-
-    @property
-    def streamed(self) -> float:
-        """Share of the requests."""
-        return sum(row.stream is not False for row in self.rows) / len(self.rows)
-
     def write(self, path: Path) -> None:
         """As a trace file."""
         with gzip.open(path, "wb", compresslevel=1) as file:

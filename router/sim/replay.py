@@ -22,6 +22,7 @@ from router.sim.recording import Recording
 from router.sim.scenario import Policy, Scenario
 from router.sim.study import Result, Study, Traffic
 from router.sim.summary import Estimate, summarize
+from router.sim.trace import Trace
 
 AS_IT_WAS: Final = "as_it_was"
 OTHERWISE: Final = "otherwise"
@@ -38,7 +39,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         recording: what was asked.
-        trace: its file.
+        path, trace: its file, and what was read back from there.
         profile: the engines.
         endpoints: how many of them there are to be.
         load: times the recorded one.
@@ -49,7 +50,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     recording: Recording
-    trace: Path
+    path: Path
+    trace: Trace
     profile: Profile
     endpoints: int
     load: float
@@ -65,12 +67,17 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         """Whether other policies meet what the one in force met."""
         return self.load == 1 and self.endpoints == self.recording.endpoints
 
+    @property
+    def begin(self) -> float:
+        """Seconds until which caches only fill."""
+        return WARM_UP * self.trace.span
+
     def studies(self) -> dict[str, Study]:
         """By ``AS_IT_WAS``, the policy in force at the recorded load and endpoints, if it is known,
         and ``OTHERWISE``, what else is asked for, if anything is."""
         found = {}
         policies = self.policies
-        if self.was is not None:
+        if self.was is not None and self.recording.endpoints:
             found[AS_IT_WAS] = self._study([self.was], 1.0, self.recording.endpoints)
             if self.unchanged:
                 policies = tuple(one for one in policies if one.name != self.was.name)
@@ -80,8 +87,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
     def curves(self, results: Mapping[str, Sequence[Result]]) -> dict[str, list[Curves]]:
         """By what the picture calls them, of each seed; the log's own first."""
-        begin, span = WARM_UP * self.recording.span, self.recording.span
-        found = {"the log": [curves(self.recording.outcomes, begin, span)]}
+        outcomes, span = self.recording.outcomes, self.trace.span
+        found = {"the log": [curves(outcomes, self.begin, span)]}
         for part, study in self.studies().items():
             for scenario, run in zip(study.scenarios, results[part], strict=True):
                 assert run.curves is not None
@@ -111,9 +118,9 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         if self.given is not None:
             template = self.given.applied(template)
         traffic = Traffic(
-            trace=self.trace,
-            rate=load * len(recording.rows) / recording.span,
-            duration=recording.span,
+            trace=self.path,
+            rate=load * self.trace.rate,
+            duration=self.trace.span,
             smooth=False,
             turned=False,
         )
@@ -125,13 +132,13 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         return Study(traffic=traffic, base=self.profile, scenarios=scenarios, curves=self.drawn)
 
 
-def logged(recording: Recording, profile: Profile) -> dict[str, Estimate]:
+def logged(recording: Recording, profile: Profile, begin: float) -> dict[str, Estimate]:
     """What the log says happened, in the stretch that is measured of a simulated run.
 
     Args:
         profile: whose cold prefill times are compared to.
+        begin: seconds from which on it is measured.
     """
-    begin = WARM_UP * recording.span
     found = measure(recording.outcomes, profile, begin)
     told = dict(summarize([found]))
     hits = recording.hit_rate(begin)
@@ -170,7 +177,7 @@ def report(
         results: of the studies, by their names.
     """
     recording = replay.recording
-    said = logged(recording, replay.profile)
+    said = logged(recording, replay.profile, replay.begin)
     rows: dict[str, list[Measures]] = {}
     as_it_was = None
     if AS_IT_WAS in results:
@@ -191,9 +198,9 @@ def report(
         "excluded": dict(log.excluded.most_common()),
         "estimated": recording.estimated,
         "from": begin.isoformat(timespec="milliseconds"),
-        "duration": recording.span,
-        "measured_from": WARM_UP * recording.span,
-        "rate": len(recording.rows) / recording.span,
+        "duration": replay.trace.span,
+        "measured_from": replay.begin,
+        "rate": replay.trace.rate,
         "endpoints": recording.endpoints,
         "load": replay.load,
         "replicas": replay.endpoints,

@@ -79,23 +79,30 @@ Run = tuple[Study, int]
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a run came to, phase by phase."""
+    """What a run came to, phase by phase.
+
+    Shares of the whole run, of all engines' time: ``busy`` computing, ``prefilling`` prompts.
+    """
 
     phases: tuple[Measures, ...]
     curves: Curves | None = None
+    busy: float = 0.0
+    prefilling: float = 0.0
 
 
 def perform(run: Run) -> Result:
     """Simulate one scenario, and measure it."""
     study, index = run
     scenario = study.scenarios[index]
-    outcomes = World(scenario, _arrivals(study.traffic, scenario.seed)).run()
+    world = World(scenario, _arrivals(study.traffic, scenario.seed))
+    outcomes = world.run()
     phases, duration = study.phases(), study.traffic.duration
     return Result(
         tuple(
             measure(outcomes, study.base, phase.begin, phase.end, study.goal) for phase in phases
         ),
         curves(outcomes, phases[0].begin, duration) if study.curves else None,
+        *world.shares,
     )
 
 

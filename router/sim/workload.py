@@ -108,8 +108,9 @@ def _laps(
         spread = rng.random() * batch if smooth else 0.0
         at = (request.at / 1000 + spread - start) % span
         for lap in range(MOST_LAPS):
-            if at + lap * span < duration:
-                yield at + lap * span, lap, request
+            if at + lap * span >= duration:
+                break
+            yield at + lap * span, lap, request
 
 
 def _thinned(found: list[_Timed], share: float, rng: random.Random) -> list[_Timed]:

@@ -51,6 +51,7 @@ class World:
         self._arrivals = arrivals
         self._by_key = {str(arrival.key): arrival for arrival in arrivals}
         self._coming = len(arrivals)
+        self._over = 0
         self._flights: dict[int, Flight] = {}  # by the key of their job
         self._jobs = count(1)
         self._order = count()
@@ -146,6 +147,15 @@ class World:
         """Whether there are requests to come, or under way."""
         return self._coming > 0 or len(self.outcomes) < len(self._arrivals)
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Of all engines' time until the last request was over: computing, and prompts of it."""
+        engines = [replica.engine for replica in self.replicas]
+        time = max(1, len(engines) * self._over)
+        return sum(one.busy for one in engines) / time, sum(
+            one.prefilling for one in engines
+        ) / time
+
     # --- requests ---------------------------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
@@ -201,6 +211,7 @@ class World:
     def ended(self, flight: Flight, end: End) -> None:
         """The client has been told all that it will be told."""
         job = flight.job
+        self._over = self.now
         self.outcomes.append(
             Outcome(
                 arrival=flight.arrival,

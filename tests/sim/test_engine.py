@@ -17,6 +17,12 @@ def test_one_prompt_takes_its_chunks_and_then_a_step_for_each_further_token() ->
     ]
 
 
+def test_time_is_counted_by_what_it_was_spent_on() -> None:
+    model = engine()
+    run(model, (0, job(1, 250, 3)), (1000, job(2, 60, 1)))
+    assert (model.busy, model.prefilling) == (304 + 70, 250 + 60)
+
+
 def test_an_answer_of_one_token_is_over_with_its_first() -> None:
     assert run(engine(), (0, job(1, 30, 1))) == [(40, "first", 1), (40, "done", 1)]
 

@@ -47,6 +47,26 @@ def test_small_blocks_do_as_well() -> None:
     assert not set(one[depths(320) :]) & set(other[depths(320) :])
 
 
+def test_where_the_trace_says_how_much_text_a_token_is_checkpoints_are_there() -> None:
+    """Blocks of 512 bytes, whatever tokens they have: a checkpoint is of as many whole blocks."""
+    one, other = (
+        described(arrival(key, 1000, blocks), 100, stream=True, block_bytes=BLOCK)
+        for key, blocks in ((1, (1, 2, 3, 4, 5)), (2, (1, 2, 3, 8, 9)))
+    )
+    assert one.prompt_bytes == 10 * BLOCK
+    assert len(one.checkpoints) == sum(depth <= 10 for depth in DEPTHS)
+    assert one.checkpoints[:3] == other.checkpoints[:3]
+    assert not set(one.checkpoints[3:]) & set(other.checkpoints[3:])
+
+
+def test_model_and_tenant_are_told() -> None:
+    asked = Arrival(
+        key=1, at=0, prompt=9, answer=1, blocks=(), conversation=7, model="m", tenant="t"
+    )
+    request = described(asked, 512, stream=False)
+    assert (request.model, request.tenant) == ("m", "t")
+
+
 def test_turns_of_one_conversation_have_one_key() -> None:
     first, second = (described(arrival(key, 600, (1,)), 512, stream=True) for key in (1, 2))
     assert first.prefix_hash == second.prefix_hash

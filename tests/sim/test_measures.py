@@ -5,7 +5,7 @@ import math
 import pytest
 
 from router.sim.curves import averaged, curves
-from router.sim.measures import measure, quantile
+from router.sim.measures import Goal, measure, quantile
 from router.sim.outcome import End, Outcome
 from router.sim.profile import HBM, picoseconds
 from router.sim.summary import Estimate, estimate, summarize
@@ -20,6 +20,7 @@ def outcome(at: float, ttft: float = 0.1, tpot: float = 0.01, **fields: int | En
         answer=11,
         blocks=(),
         conversation=0,
+        stream=None if "stream" not in fields else bool(fields["stream"]),
     )
     end = fields.get("end", End.DONE)
     assert isinstance(end, End)
@@ -46,10 +47,41 @@ def test_hits_are_counted_in_tokens() -> None:
     assert figures.hit_rate == 0.5
 
 
+def test_tokens_are_those_of_whole_answers() -> None:
+    figures = measure(
+        [outcome(1, prompt=900, cached=500), outcome(2), outcome(3, end=End.FAILED)], HBM, 0
+    )
+    assert (figures.prompt_tokens, figures.computed_tokens) == (1900, 1400)
+    assert figures.answer_tokens == 22
+
+
+def test_who_is_known_not_to_stream_saw_no_first_token() -> None:
+    whole = outcome(2, ttft=9, stream=False, cached=100)
+    figures = measure([outcome(1, ttft=0.5, stream=True), whole], HBM, 0)
+    assert (figures.requests, figures.ttft_mean, figures.slo) == (2, 0.5, 1.0)
+    assert figures.hit_rate == 0.05
+    alone = measure([whole], HBM, 0)
+    assert math.isnan(alone.ttft_mean) and math.isnan(alone.slo)
+    assert measure([outcome(1, ttft=9), whole], HBM, 0).slo == 0
+    assert math.isnan(curves([whole], 0.0, 60.0).spread[0])
+
+
+def test_in_time_is_as_the_goal_has_it() -> None:
+    late = outcome(1, ttft=1.0, tpot=0.05)
+    for goal, in_time in (
+        (Goal(ttft=1.0, colds=0), True),
+        (Goal(ttft=0.9, colds=0), False),
+        (Goal(ttft=0.9, colds=1000), True),
+        (Goal(ttft=1.0, colds=0, tpot=0.04), False),
+    ):
+        assert measure([late], HBM, 0, goal=goal).slo == in_time
+
+
 def test_times() -> None:
     figures = measure([outcome(n, ttft=n / 100, tpot=n / 1000) for n in range(1, 101)], HBM, 0)
     assert figures.ttft_mean == pytest.approx(0.505)
     assert figures.ttft_p50 == pytest.approx(0.5)
+    assert figures.ttft_p90 == pytest.approx(0.9)
     assert figures.ttft_p99 == pytest.approx(0.99)
     assert figures.tpot_mean == pytest.approx(0.0505)
     assert figures.tpot_p99 == pytest.approx(0.099)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,23 @@ def test_fitted_engines_are_as_fast_as_the_logs(tmp_path: Path) -> None:
     assert told(path)["doubts"]
 
 
+def test_engines_are_named_as_in_a_plan(log: str) -> None:
+    asked = ("--policy", "random", "--was", "round_robin")
+    found, same, fast = (
+        told(log, *asked, "--profile", name)
+        for name in ("hbm", "h100/llama-3.1-8b", "b200/llama-3.1-8b/fp8")
+    )
+    assert found["as_it_was"] == same["as_it_was"]
+    assert fast["as_it_was"]["ttft_mean"]["mean"] < 0.6 * found["as_it_was"]["ttft_mean"]["mean"]
+    for name, message in (
+        ("fast", "expected hbm, off or GPU/MODEL[/PRECISION]"),
+        ("h100/llama-3.1-8b/int4", "not 'h100/llama-3.1-8b/int4'"),
+        ("h100/llama-3.1-70b", "141 GB of weights in bf16"),
+        ("h1000/llama-3.1-8b", "there is no GPU 'h1000'"),
+    ):
+        assert message in refused(log, "--profile", name)
+
+
 def test_without_prefixes_hits_are_not_known(tmp_path: Path) -> None:
     bare = [
         json.dumps(json.loads(line) | {"prefix": None, "prompt_bytes": None}).encode() + b"\n"
@@ -182,6 +200,33 @@ def test_a_picture_has_the_log_in_it(log: str, tmp_path: Path) -> None:
     assert once.read_bytes() == again.read_bytes()
     assert "as it was" in once.read_text()
     assert "expected a name that ends in" in refused(log, "--plot", str(tmp_path / "a.pdf"))
+
+
+def test_a_log_with_many_requests_at_each_instant_is_the_same_again(tmp_path: Path) -> None:
+    """Such times look rounded, as some traces' are; these are what they are."""
+    begin = 1_780_000_000_000
+    written = []
+    for index, line in enumerate(lines(trace(120, rate=50), replicas=FLEET)):
+        at = datetime.fromtimestamp((begin + 40 * (index // 3)) / 1000, UTC)
+        one = json.loads(line) | {"time": at.isoformat(), "request_id": str(index)}
+        written.append(json.dumps(one).encode() + b"\n")
+    found = told(str(write(tmp_path / "access.log", written)), "--policy", "random")
+    said, again = found["logged"]["requests"]["mean"], found["as_it_was"]["requests"]["mean"]
+    assert said == again > 60
+
+
+def test_what_no_endpoint_was_given_needs_a_number_of_them(tmp_path: Path) -> None:
+    nothing = {"endpoint": "-", "status": 503, "flag": "UO", "ttft": None, "prompt_tokens": None}
+    written = [
+        json.dumps(json.loads(line) | nothing).encode() + b"\n"
+        for line in lines(trace(60), replicas=FLEET)
+    ]
+    path = str(write(tmp_path / "access.log", written))
+    assert "no request reached an endpoint: say how many with --endpoints" in refused(path)
+    found = told(path, "--endpoints", "2", "--was", "random")
+    assert found["as_it_was"] is None
+    assert found["logged"]["refused"] == found["logged"]["requests"]
+    assert found["policies"][0]["measures"]["lost"]["mean"] == 0
 
 
 def test_a_part_of_a_log(log: str) -> None:

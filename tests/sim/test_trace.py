@@ -20,6 +20,16 @@ def test_our_own_format(tmp_path: Path) -> None:
     assert (second.at, second.answer, second.blocks, second.conversation) == (500, 1, (7,), 4)
 
 
+def test_what_a_log_knows_beside(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = ['{"block": 10, "block_bytes": 45}', '[0, 25, 3, [7, 8], null, false, "m", "t"]']
+    path.write_text("\n".join(lines))
+    trace = load(path)
+    assert trace.block_bytes == 45
+    (one,) = trace.requests
+    assert (one.blocks, one.stream, one.model, one.tenant) == ((7, 8), False, "m", "t")
+
+
 def test_mooncakes_own_format(tmp_path: Path) -> None:
     path = tmp_path / "raw.jsonl"
     path.write_text(

@@ -70,3 +70,12 @@ def test_a_run_longer_than_the_trace_goes_on_with_new_content() -> None:
 def test_a_trace_is_not_stretched_beyond_reason(rate: float, duration: float) -> None:
     with pytest.raises(ValueError, match="mooncake_conversation"):
         arrivals(TRACE, rate=rate, duration=duration, seed=1)
+
+
+def test_a_trace_that_is_not_turned_comes_as_it_was_recorded() -> None:
+    got = arrivals(TRACE, rate=TRACE.rate, duration=TRACE.span, seed=3, smooth=False, turned=False)
+    assert [(one.at, one.prompt, one.blocks) for one in got] == [
+        (one.at * PICOSECONDS // 1000, one.prompt, one.blocks) for one in TRACE.requests
+    ]
+    twice = arrivals(TRACE, rate=2 * TRACE.rate, duration=TRACE.span, seed=3, turned=False)
+    assert sum(one.conversation < APART for one in twice) == len(TRACE.requests)

@@ -11,9 +11,10 @@ from router.core.admission.breaker import CircuitBreaker
 from router.core.balancers.least_request import LeastRequest
 from router.core.balancers.prefix_hash import PrefixHash
 from router.core.routing import Timeouts
+from router.sim.incident import Fail
 from router.sim.measures import measure
 from router.sim.outcome import End, Outcome
-from router.sim.profile import OFF
+from router.sim.profile import OFF, PICOSECONDS
 from router.sim.scenario import Policy
 from router.sim.world import World
 from tests.sim.worlds import ORACLE, ROUND_ROBIN, run, scenario, traffic
@@ -144,3 +145,17 @@ def test_routers_read_the_engines_load() -> None:
             assert load.at == pytest.approx(at, abs=0.5)
             assert load.running > 0
             assert load.kv_usage is not None and 0 < load.kv_usage < 1
+
+
+def test_shares_are_of_the_time_until_the_last_request_is_over() -> None:
+    """A replica that comes back when nobody asks any more changes nothing."""
+    arrivals = traffic(60, 2.0)
+    calm = World(scenario(), arrivals)
+    calm.run()
+    end = calm.now / PICOSECONDS
+    late = World(scenario(incidents=(Fail(end + 1, 3600.0, 0),)), arrivals)
+    late.run()
+    assert late.now > 10 * calm.now
+    assert late.shares == calm.shares
+    busy, prefilling = calm.shares
+    assert 0 < prefilling < busy <= 1
