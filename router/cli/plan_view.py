@@ -39,18 +39,7 @@ def show(report: Mapping[str, Any]) -> None:
     if report["options"]:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
         table.add_column("GPU", no_wrap=True)
-        for title in (
-            "n",
-            "in time",
-            "p50",
-            "p99",
-            "hits",
-            "busy",
-            "prefill",
-            "room",
-            "$/month",
-            "$/Mtok",
-        ):
+        for title in TITLES:
             table.add_column(title, justify="right", no_wrap=True)
         for index, option in enumerate(report["options"]):
             cells = _cells(option)

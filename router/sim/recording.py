@@ -22,6 +22,7 @@ from router.sim.outcome import End, Outcome
 from router.sim.profile import picoseconds
 from router.sim.trace import Header, Row, TraceError
 from router.sim.workload import Arrival
+from router.telemetry.prompt_names import NAME_BYTES
 
 MOST_BLOCKS: Final = 20_000_000
 """Of all prompts together: 2.5 billion tokens."""
@@ -86,7 +87,7 @@ def record(log: Log) -> Recording:
             entry.at - begin,
             usual.prompt(entry.line),
             usual.answer(entry.line),
-            ids.of(entry.names or ()),
+            ids.of(entry.names),
             None,
             # Where nothing is streamed nobody saw a first token: simulated ones are shown then.
             entry.line.stream if streams else None,
@@ -149,9 +150,11 @@ class _Ids:
         self._first: dict[bytes, int] = {}
         self._next = self._blocks = 0
 
-    def of(self, names: Sequence[bytes]) -> tuple[int, ...]:
+    def of(self, names: bytes) -> tuple[int, ...]:
+        """Of the blocks up to the last name."""
         found: list[int] = []
-        for name, gain in zip(names, GAINS, strict=False):
+        for at, gain in zip(range(0, len(names), NAME_BYTES), GAINS, strict=False):
+            name = names[at : at + NAME_BYTES]
             first = self._first.get(name)
             if first is None:
                 first = self._first[name] = self._next

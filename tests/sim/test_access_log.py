@@ -80,6 +80,11 @@ def test_files_in_any_order_plain_gzipped_and_piped(tmp_path: Path) -> None:
     assert read([paths[2], paths[2]], piped).excluded == {access_log.TWICE: 10}
 
 
+def test_standard_input_is_read_once() -> None:
+    with pytest.raises(TraceError, match="can be read only once"):
+        read([Path("-"), Path("-")], io.BytesIO())
+
+
 def test_a_gzip_file_that_ends_early_is_read_so_far(tmp_path: Path) -> None:
     written = lines(trace(300))
     path = tmp_path / "access.log.gz"
@@ -102,7 +107,7 @@ def test_a_log_without_names_is_told_what_to_set(tmp_path: Path) -> None:
     bare = line(prefix=None)
     with pytest.raises(TraceError, match=r"`access_log: {prefix: salted}` .* --without-prefix"):
         of(tmp_path, bare)
-    assert of(tmp_path, bare, prefix=False).entries[0].names is None
+    assert of(tmp_path, bare, prefix=False).entries[0].names == b""
 
 
 def test_a_log_of_nothing_of_use_is_refused(tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ def test_derivation_comes_near_what_was_measured() -> None:
         assert getattr(derived, name) == pytest.approx(getattr(HBM, name), rel=0.05), name
 
 
+def test_a_step_comes_near_what_was_measured_on_another_gpu(tmp_path: Path) -> None:
+    """75 tokens a second of one sequence on an A100 of 40 GB: one of the two points of the fit."""
+    path = mine(
+        tmp_path,
+        "gpus: {a100-40: {name: A100, memory_gb: 40, bandwidth_gb_s: 1555, bf16_tflops: 312, "
+        "source: data sheet}}\n"
+        "prices: {a100-40: {usd_per_hour: 1, source: nobody, date: '2027-01-01'}}\n",
+    )
+    step = offer(load(path), "a100-40", MODEL, "bf16").profile.step
+    assert step == pytest.approx(picoseconds(1 / 75), rel=0.05)
+
+
 def test_weights_in_fp8_take_half_the_room_and_are_computed_in_what_the_gpu_has() -> None:
     catalogue = load()
     for gpu, halved in (("h200", True), ("a100", False)):
