@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from router.sim import in_force
 from router.sim.access_log import Log
 from router.sim.configured import Settings
 from router.sim.curves import Curves, curves
@@ -168,6 +169,17 @@ def doubts(said: Mapping[str, Estimate], simulated: Mapping[str, Estimate]) -> l
     return found
 
 
+def _misnamed(replay: Replay) -> list[str]:
+    """Whether the log's reasons are another balancer's than that which is said to be in force."""
+    guessed = in_force.policy(replay.recording.reasons)
+    if guessed is None or replay.was is None:
+        return []
+    names = [name.partition(":")[0] for name in (guessed, replay.was.name)]
+    if names[0] == names[1]:
+        return []
+    return [f"{names[1]} is said to have been in force, but the log's reasons are {names[0]}'s"]
+
+
 def report(
     replay: Replay, log: Log, fitted: Fit | None, results: Mapping[str, Sequence[Result]]
 ) -> dict[str, Any]:
@@ -206,7 +218,10 @@ def report(
         "replicas": replay.endpoints,
         "fit": fitted,
         "in_force": None if replay.was is None else replay.was.name,
-        "doubts": [] if as_it_was is None else doubts(said, as_it_was),
+        "doubts": [
+            *_misnamed(replay),
+            *([] if as_it_was is None else doubts(said, as_it_was)),
+        ],
         "logged": said,
         "as_it_was": as_it_was,
         "policies": [

@@ -191,6 +191,11 @@ def test_the_policy_in_force_may_be_named_or_not_be_known(tmp_path: Path) -> Non
     assert named["in_force"] == "ring_hash"
     assert named["policies"][0]["policy"] == "ring_hash"
     assert "there is no policy 'best'" in refused(path, "--was", "best")
+    other = str(write(tmp_path / "other.log", lines(trace(60), parse("random"))))
+    assert (
+        "said to have been in force, but the log's reasons are random's"
+        in (told(other, "--was", "maglev", "--policy", "random")["doubts"][0])
+    )
 
 
 def test_a_picture_has_the_log_in_it(log: str, tmp_path: Path) -> None:
