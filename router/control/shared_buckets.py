@@ -38,7 +38,7 @@ bucket every charge is seen at once."""
 
 
 class SharedBuckets:
-    """Implements ``core.admission.token_bucket.BucketStore``.
+    """Implements ``core.admission.ledger.BucketStore``.
 
     Args:
         memory: zeroed shared memory, a whole number of sets.
@@ -91,7 +91,8 @@ class SharedBuckets:
         fcntl.lockf(self._fd, fcntl.LOCK_EX, size, start)
         try:
             places: list[int] = []
-            for draw, first in zip(draws, firsts, strict=True):
+            for index in range(len(draws)):
+                draw, first = draws[index], firsts[index]
                 spec, key = draw.spec, draw.key or 1
                 at = first if keys[first] == key else self._find(key)
                 places.append(at)
@@ -105,7 +106,8 @@ class SharedBuckets:
                     verdicts.append(Verdict(False, level, -left / spec.fill_rate))
                     fits = fits and not draw.binding
             if fits:
-                for index, verdict in enumerate(verdicts):
+                for index in range(len(verdicts)):
+                    verdict = verdicts[index]
                     if not verdict.allowed:
                         continue
                     at, left, spec = places[index], verdict.remaining, draws[index].spec

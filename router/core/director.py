@@ -12,9 +12,10 @@ from router.core import errors, injection
 from router.core.actions import named
 from router.core.admission import controller
 from router.core.admission.breaker import HIGH, PENDING, Thresholds
+from router.core.admission.ledger import BucketStore
 from router.core.admission.limiter import Limiter
 from router.core.admission.places import Places
-from router.core.admission.token_bucket import BucketStore, LocalBuckets
+from router.core.admission.token_bucket import LocalBuckets
 from router.core.balancers.base import Balancer
 from router.core.balancers.loads import least_active
 from router.core.clock import Rng
@@ -52,6 +53,7 @@ class Director:
         lines: the clusters in whose queue somebody waits, or did a moment ago.
         displaced: those who gave up their place in line; ask ``next_displaced``.
         reads_prompt: a balancer looks at prompts, so that requests should tell of them.
+        reads_conversation: a balancer or a route looks at hashes of the prompt's beginning.
         reads_heads: engines of a cluster tell of themselves in the heads of answers.
     """
 
@@ -84,6 +86,9 @@ class Director:
             self.fleet.watch(cluster.endpoints, cluster.outlier)
         self.snapshot = snapshot
         self.reads_prompt = any(c.balancer.reads_prompt for c in snapshot.clusters.values())
+        self.reads_conversation = any(
+            c.balancer.reads_conversation for c in snapshot.clusters.values()
+        ) or any(route.reads_conversation for route in snapshot.routes.routes)
         self.reads_heads = any(
             c.asks_load or c.kv_events is not None for c in snapshot.clusters.values()
         )

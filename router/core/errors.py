@@ -296,5 +296,9 @@ class StreamIdle(UpstreamError):
 # --- nobody's: bugs -----------------------------------------------------------------------------
 
 
+class ReservationError(RuntimeError):
+    """A reservation was settled twice: a request was charged twice."""
+
+
 class LeaseError(RuntimeError):
     """A lease was released twice: an attempt was accounted for twice."""

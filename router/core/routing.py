@@ -20,7 +20,7 @@ from router.core.cors import Cors, requested_method
 from router.core.fallback import Fallback
 from router.core.fault import Fault
 from router.core.hash_key import HashKey
-from router.core.matching import Matcher, StringMatch
+from router.core.matching import Matcher, Share, StringMatch
 from router.core.mirror import Mirror
 from router.core.model import LlmRequest
 from router.core.retry.hedge import Hedge
@@ -116,6 +116,13 @@ class Route:
         object.__setattr__(self, "total_weight", total)
         object.__setattr__(self, "head_limit", head)
         object.__setattr__(self, "silence_limit", _tighter(limits.idle, silence))
+
+    @property
+    def reads_conversation(self) -> bool:
+        """Whether where a request goes may rest on ``LlmRequest.prefix_hash``."""
+        if len(self.destinations) > 1 and self.split != REQUEST:
+            return True
+        return any(isinstance(one, Share) and one.by_conversation for one in self.match.more)
 
     def destination(self, request: LlmRequest, rng: Rng) -> Destination:
         """Draw one arm by weight. A request keeps its arm over all its attempts."""

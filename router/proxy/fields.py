@@ -24,8 +24,8 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
 NOTHING: Final = Peek()
 
 
-class RequestFields(msgspec.Struct, gc=False):
-    """The fields of a request body that are decoded, by the names of all APIs."""
+class PlainFields(msgspec.Struct, gc=False):
+    """The fields of a request body that are always decoded, by the names of all APIs."""
 
     model: str | None = None
     stream: bool | None = None
@@ -33,6 +33,11 @@ class RequestFields(msgspec.Struct, gc=False):
     max_tokens: int | None = None
     max_output_tokens: int | None = None
     user: str | None = None
+
+
+class RequestFields(PlainFields, gc=False):
+    """With those that tell conversations apart."""
+
     messages: list[msgspec.Raw] | None = None
     system: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
@@ -40,19 +45,13 @@ class RequestFields(msgspec.Struct, gc=False):
     input: msgspec.Raw = msgspec.Raw(b"")
 
 
-class PromptFields(msgspec.Struct, gc=False):
-    """As ``RequestFields``, where the prompt is asked for too.
+class PromptFields(PlainFields, gc=False):
+    """With those that the prompt is made of.
 
     ``lora_path`` (SGLang), ``lora_request`` (TensorRT-LLM) and ``adapter_id`` (TGI) name an
     adapter where the model does not.
     """
 
-    model: str | None = None
-    stream: bool | None = None
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
-    max_output_tokens: int | None = None
-    user: str | None = None
     messages: msgspec.Raw = msgspec.Raw(b"")
     system: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
@@ -65,6 +64,7 @@ class PromptFields(msgspec.Struct, gc=False):
     adapter_id: msgspec.Raw = msgspec.Raw(b"")
 
 
+decode_plain: Final = msgspec.json.Decoder(PlainFields).decode
 decode: Final = msgspec.json.Decoder(RequestFields).decode
 decode_prompt: Final = msgspec.json.Decoder(PromptFields).decode
 decode_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -84,8 +84,9 @@ class Relay(Carried):
         seen = NOTHING
         if self._pieces or self._kind is Body.JSON:
             try:
-                names = self._server.prompt_names()
-                seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head, names)
+                server = self._server
+                names, hashed = server.prompt_names(), server.director.reads_conversation
+                seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head, names, hashed)
             except errors.BadRequest as error:
                 self.refuse(error)
                 return

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from router.control.board import Board, create_file
 from router.control.shared_buckets import OWED
+from router.core.admission.ledger import BucketStore
 from router.core.admission.token_bucket import (
     BucketSpec,
-    BucketStore,
     Draw,
     LocalBuckets,
     Verdict,

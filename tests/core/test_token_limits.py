@@ -2,10 +2,10 @@
 
 import pytest
 
-from router.core.admission.claims import ReservationError
 from router.core.admission.estimates import Consumption, Estimator, TokenEstimates
 from router.core.admission.rate_limit import RateLimit
 from router.core.admission.reservation import Reservation
+from router.core.errors import ReservationError
 from router.core.events import (
     CANCEL,
     CLIENT_GONE,

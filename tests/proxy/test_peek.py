@@ -2,10 +2,12 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from router.core import errors
 from router.proxy import peek, scan
 from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body
@@ -364,3 +366,14 @@ async def test_form_reaches_the_engine_of_its_model(rig: Rig) -> None:
     )
     status, _, answer = await client.response()
     assert (status, b"`m      `" in answer) == (404, True)
+
+
+def test_conversations_are_hashed_only_where_somebody_reads_it() -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    raw = json.dumps({"model": "m", "user": "u", "messages": messages}).encode()
+    seen = peek.peek([raw], len(raw), Body.JSON, PLAIN)
+    assert seen.prefix_hash is not None
+    bare = peek.peek([raw], len(raw), Body.JSON, PLAIN, conversation=False)
+    assert bare == msgspec.structs.replace(seen, prefix_hash=None)
+    with pytest.raises(errors.BadRequest):
+        peek.peek([raw[:-1]], len(raw) - 1, Body.JSON, PLAIN, conversation=False)

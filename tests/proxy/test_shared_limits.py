@@ -101,7 +101,7 @@ async def test_tokens_are_settled_in_redis_and_keys_are_hashed(
 
 @pytest.mark.tool
 async def test_a_refusal_takes_nothing_anywhere(redis: RedisServer, rig: Rig) -> None:
-    here = msgspec.structs.replace(limit(100, name="here"), scope="machine")
+    here = dataclasses.replace(limit(100, name="here"), scope="machine")
     shared = await limited(rig, redis.port, here, limit(3), limit(1, name="one"))
     assert await statuses(rig, 4) == {200: 1, 429: 3}
     level = rig.director.limiter.store.level(  # type: ignore[attr-defined]

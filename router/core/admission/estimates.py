@@ -6,7 +6,8 @@ learned for each model from the ``usage`` of answers, as moving averages, and st
 configured. A guess decides only what is reserved: what is charged in the end is the usage.
 """
 
-import msgspec
+from dataclasses import dataclass
+from typing import Final
 
 from router.core.model import BYTES_PER_TOKEN, LlmRequest
 
@@ -28,7 +29,8 @@ _TOKEN_BYTES = (0.5, 64.0)
 """Bytes of body for a prompt's token that are believed; an image's body says nothing of text."""
 
 
-class TokenEstimates(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class TokenEstimates:
     """Where guesses begin, and their bounds.
 
     Attributes:
@@ -44,14 +46,26 @@ class TokenEstimates(msgspec.Struct, frozen=True, kw_only=True):
     learn: bool = True
 
 
-class Consumption(msgspec.Struct, frozen=True, gc=False):
+class Consumption:
     """What is known of a response: ``prompt`` and ``completion`` tokens as the engine counted
     them, if it did, and how many ``chunks`` and ``body_bytes`` went to the client."""
 
-    prompt: int | None = None
-    completion: int | None = None
-    chunks: int = 0
-    body_bytes: int = 0
+    __slots__ = ("body_bytes", "chunks", "completion", "prompt")
+
+    def __init__(
+        self,
+        prompt: int | None = None,
+        completion: int | None = None,
+        chunks: int = 0,
+        body_bytes: int = 0,
+    ) -> None:
+        self.prompt: Final = prompt
+        self.completion: Final = completion
+        self.chunks: Final = chunks
+        self.body_bytes: Final = body_bytes
+
+    def __repr__(self) -> str:
+        return f"<Consumption {self.prompt} + {self.completion}, {self.chunks} chunks>"
 
 
 class _Model:

@@ -10,8 +10,9 @@ back what the machine's buckets gave.
 from typing import TYPE_CHECKING
 
 from router.core import errors
-from router.core.admission.claims import Claim, Ledger, Wanted
+from router.core.admission.claims import Claim, Wanted
 from router.core.admission.estimates import Consumption, Estimator
+from router.core.admission.ledger import BucketStore, Ledger
 from router.core.admission.meter import Meter, NoMeter
 from router.core.admission.plan import Plans, draws_for
 from router.core.admission.rate_limit import RateLimit, Standing, refusal
@@ -19,7 +20,6 @@ from router.core.admission.reservation import Reservation
 from router.core.admission.shared_store import Shared, SharedStore
 from router.core.admission.token_bucket import (
     BucketSpec,
-    BucketStore,
     Draw,
     Verdict,
 )
@@ -170,7 +170,8 @@ class Limiter:
         exchange.standing = standing if before is None else before.with_more(standing)
         claims: list[Claim] = []
         passed: list[str] = []
-        for limit, draw, verdict in zip(limits, draws, verdicts, strict=True):
+        for index in range(len(limits)):
+            limit, draw, verdict = limits[index], draws[index], verdicts[index]
             if verdict.allowed:
                 claims.append(Claim(limit, draw, draw.amount, ledger))
             elif draw.binding:

@@ -51,7 +51,8 @@ def draws_for(
     """The draws of a request that may come to so many LLM tokens: never more than what fits, or
     it would wait for ever."""
     found: list[Draw] = []
-    for limit, draw in zip(limits, draws, strict=True):
+    for index in range(len(limits)):
+        limit, draw = limits[index], draws[index]
         if limit.unit == "tokens" and tokens < draw.amount:
             found.append(Draw(draw.key, draw.spec, tokens, draw.binding))
         else:

@@ -8,9 +8,9 @@ Envoy. All limits that apply must allow a request; if one does not, nothing is t
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
 
-import msgspec
 import xxhash
 
 from router.core.admission.token_bucket import BucketSpec, Draw, Verdict
@@ -21,26 +21,21 @@ Unit = Literal["requests", "tokens"]
 Scope = Literal["machine", "global"]
 DescriptorKind = Literal["tenant", "key", "model", "user", "address", "header"]
 
-_FIELDS = {"tenant": "tenant", "model": "model", "user": "user", "address": "client"}
+_KINDS: Final[dict[str, DescriptorKind]] = {kind: kind for kind in get_args(DescriptorKind)}
 CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
 """Headers in which clients of OpenAI, Anthropic and Azure send their key."""
 
 
-class Descriptor(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Descriptor:
     """What of a request has a bucket of its own. ``value``: only requests that have this one."""
 
     kind: DescriptorKind
     header: bytes = b""
     value: bytes | None = None
 
-    field: str = ""
-    """The field of a request that this is; made from the kind."""
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "field", _FIELDS.get(self.kind, ""))
-
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "Descriptor":
         """From ``model``, ``tenant=gold`` or ``header:x-team=red``.
 
         Raises:
@@ -49,22 +44,20 @@ class Descriptor(msgspec.Struct, frozen=True):
         word, equals, value = text.partition("=")
         kind, _, header = word.partition(":")
         wanted = value.encode() if equals else None
-        if (kind == "header") is not bool(header):
+        found = _KINDS.get(kind)
+        if found is None or (kind == "header") is not bool(header):
             raise ValueError(f"unknown descriptor {text!r}")
-        return msgspec.convert(
-            {"kind": kind, "header": header.lower().encode(), "value": wanted}, cls
-        )
+        return cls(found, header.lower().encode(), wanted)
 
     def of(self, request: LlmRequest) -> bytes | None:
         """The request's value; None if it has none, or another than is wanted."""
-        found: bytes | None
-        if self.field:
-            text: str | None = getattr(request, self.field)
-            found = None if text is None else text.encode()
-        elif self.kind == "header":
+        kind, found = self.kind, None
+        if kind == "header":
             found = request.header(self.header)
-        else:
-            found = next((v for n in CREDENTIALS if (v := request.header(n)) is not None), None)
+        elif kind == "key":
+            found = _credential(request)
+        elif (text := _field(kind, request)) is not None:
+            found = text.encode()
         return found if self.value is None or found == self.value else None
 
     def __str__(self) -> str:
@@ -72,7 +65,24 @@ class Descriptor(msgspec.Struct, frozen=True):
         return name if self.value is None else f"{name}={self.value.decode()}"
 
 
-class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
+def _field(kind: DescriptorKind, request: LlmRequest) -> str | None:
+    if kind == "tenant":
+        return request.tenant
+    if kind == "model":
+        return request.model
+    return request.user if kind == "user" else request.client
+
+
+def _credential(request: LlmRequest) -> bytes | None:
+    for name in CREDENTIALS:
+        found = request.header(name)
+        if found is not None:
+            return found
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit:
     """One limit.
 
     Attributes:
@@ -88,15 +98,15 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     scope: Scope = "machine"
     enforce: bool = True
 
-    own_key: int = 0
+    own_key: int = field(init=False)
     """The bucket's key where there is one for all; made from the name."""
-    begin: bytes = b""
+    begin: bytes = field(init=False)
     """Of what is hashed for a key; made from the name."""
 
     def __post_init__(self) -> None:
         begin = _part(self.name.encode())
-        msgspec.structs.force_setattr(self, "begin", begin)
-        msgspec.structs.force_setattr(self, "own_key", xxhash.xxh3_64_intdigest(begin))
+        object.__setattr__(self, "begin", begin)
+        object.__setattr__(self, "own_key", xxhash.xxh3_64_intdigest(begin))
 
     def key(self, request: LlmRequest) -> int | None:
         """The bucket of this request, None if the limit does not apply to it."""
@@ -117,25 +127,36 @@ def _part(value: bytes) -> bytes:
     return b"%d:%b" % (len(value), value)
 
 
-class Held(msgspec.Struct, frozen=True, gc=False):
-    """What one limit said to a request."""
+class Held:
+    """What one limit said to a request that asked for ``amount``."""
 
-    limit: RateLimit
-    verdict: Verdict
-    amount: float = 1.0
+    __slots__ = ("amount", "limit", "verdict")
+
+    def __init__(self, limit: RateLimit, verdict: Verdict, amount: float = 1.0) -> None:
+        self.limit: Final = limit
+        self.verdict: Final = verdict
+        self.amount: Final = amount
 
     @property
     def refuses(self) -> bool:
         return self.limit.enforce and not self.verdict.allowed
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class Standing:
     """How a request stands with the limits that apply to it, in their order: what was asked of
     each, and what it said."""
 
-    limits: tuple[RateLimit, ...]
-    draws: tuple[Draw, ...]
-    verdicts: tuple[Verdict, ...]
+    __slots__ = ("draws", "limits", "verdicts")
+
+    def __init__(
+        self,
+        limits: tuple[RateLimit, ...],
+        draws: tuple[Draw, ...],
+        verdicts: tuple[Verdict, ...],
+    ) -> None:
+        self.limits: Final = limits
+        self.draws: Final = draws
+        self.verdicts: Final = verdicts
 
     @property
     def held(self) -> tuple[Held, ...]:

@@ -5,8 +5,10 @@ stream runs longer than that, ``debit`` takes what came beyond; ``settle`` gives
 used, or charges what was not reserved, and may be called once.
 """
 
-from router.core.admission.claims import Claim, Ledger, ReservationError, Ticket, Wanted
+from router.core.admission.claims import Claim, Ticket, Wanted
+from router.core.admission.ledger import Ledger
 from router.core.admission.token_bucket import Draw
+from router.core.errors import ReservationError
 
 
 class Reservation:

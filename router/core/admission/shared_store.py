@@ -4,7 +4,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from router.core.admission.claims import Ledger, Ticket
+from router.core.admission.claims import Ticket
+from router.core.admission.ledger import Ledger
 from router.core.admission.token_bucket import Draw
 
 OnFailure = Literal["local_share", "allow", "deny"]

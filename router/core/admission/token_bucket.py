@@ -3,17 +3,19 @@
 A bucket starts full, holds at most ``capacity`` tokens and gains ``fill_rate`` of them a second.
 It is drawn on before the work is done and charged when it is known what the work came to: a
 charge is never refused, and may take the level below zero, down to the bucket's bound of debt.
-Where the levels are kept is the store's business: a process's own memory here, memory shared by
-the workers of a machine in ``router.control.shared_buckets``.
+Where the levels are kept is the store's business (``ledger``): a process's own memory here, memory
+shared by the workers of a machine in ``router.control.shared_buckets``.
+
+Plain classes for what each request makes, see ADR 14.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final
 
-import msgspec
 
-
-class BucketSpec(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class BucketSpec:
     """``capacity`` in tokens, ``fill_rate`` in tokens per second; both positive.
 
     ``debt``: how many tokens below zero charges may take the level.
@@ -24,56 +26,52 @@ class BucketSpec(msgspec.Struct, frozen=True):
     debt: float = 0.0
 
 
-class Draw(msgspec.Struct, frozen=True, gc=False):
+class Draw:
     """``amount`` tokens of one bucket, found by its 64-bit key.
 
     ``binding``: whether the others wait for this one. One that is not takes what it can get and
     stands in nobody's way.
     """
 
-    key: int
-    spec: BucketSpec
-    amount: float
-    binding: bool = True
+    __slots__ = ("amount", "binding", "key", "spec")
+
+    def __init__(self, key: int, spec: BucketSpec, amount: float, binding: bool = True) -> None:
+        self.key: Final = key
+        self.spec: Final = spec
+        self.amount: Final = amount
+        self.binding: Final = binding
+
+    def __repr__(self) -> str:
+        return f"<Draw {self.amount:g} of {self.key:x} binding={self.binding}>"
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
+class Verdict:
     """What a bucket said. ``remaining`` tokens are left; ``wait`` seconds until enough are there.
 
     ``wait`` is 0 where the draw was allowed. ``remaining`` is below zero where there is debt.
     """
 
-    allowed: bool
-    remaining: float
-    wait: float
+    __slots__ = ("allowed", "remaining", "wait")
 
+    def __init__(self, allowed: bool, remaining: float, wait: float) -> None:
+        self.allowed: Final = allowed
+        self.remaining: Final = remaining
+        self.wait: Final = wait
 
-class BucketStore(Protocol):
-    """Keeps levels by key. Bounded; a forgotten bucket is full again."""
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Verdict):
+            return NotImplemented
+        return (self.allowed, self.remaining, self.wait) == (
+            other.allowed,
+            other.remaining,
+            other.wait,
+        )
 
-    def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
-        """Take all amounts in one step if every binding draw finds its own; nothing otherwise."""
-        ...
+    def __hash__(self) -> int:
+        return hash((self.allowed, self.remaining, self.wait))
 
-    def charge(self, draws: Sequence[Draw], now: float) -> float:
-        """Take the amounts, whatever is there; negative ones are given back.
-
-        Returns:
-            the tokens that the bounds of debt forgave.
-        """
-        ...
-
-    def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
-        """Charge this at the next ``flush`` or before; negative amounts are given back."""
-        ...
-
-    def flush(self, now: float) -> float:
-        """Charge what is owed.
-
-        Returns:
-            the tokens that the bounds of debt forgave of what was owed since the last flush.
-        """
-        ...
+    def __repr__(self) -> str:
+        return f"<Verdict {self.allowed} remaining={self.remaining:g} wait={self.wait:g}>"
 
 
 def filled(level: float, since: float, spec: BucketSpec) -> float:
@@ -95,8 +93,8 @@ def judge(level: float, draw: Draw) -> Verdict:
 
 def may_take(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> bool:
     """Whether every binding draw was allowed."""
-    for draw, verdict in zip(draws, verdicts, strict=True):
-        if draw.binding and not verdict.allowed:
+    for index in range(len(draws)):  # compiled, `zip` would make a tuple for each
+        if not verdicts[index].allowed and draws[index].binding:
             return False
     return True
 
@@ -110,6 +108,8 @@ def charged(level: float, draw: Draw) -> tuple[float, float]:
 
 class Bottomless:
     """Buckets that are always full: for asking where a request would go, however often."""
+
+    __slots__ = ()
 
     def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
         return tuple(Verdict(True, draw.spec.capacity, 0.0) for draw in draws)

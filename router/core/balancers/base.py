@@ -111,6 +111,14 @@ class BalancerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         """
         return False
 
+    @property
+    def reads_conversation(self) -> bool:
+        """Whether picks may rest on ``LlmRequest.prefix_hash``; faces hash only where one does.
+
+        A class attribute of that name will do where it is never so.
+        """
+        return True
+
     def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
         """Make a balancer.
 

@@ -6,7 +6,7 @@ deadline first with the weight divided by the load, ``weight / (active + 1) ** b
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -30,6 +30,8 @@ class LeastRequest:
         that have just come get less at first; off by default. While there are such, all are
         chosen by weight.
         """
+
+        reads_conversation: ClassVar[bool] = False
 
         choice_count: Annotated[int, msgspec.Meta(ge=2)] = 2
         selection: Literal["n_choices", "full_scan"] = "n_choices"

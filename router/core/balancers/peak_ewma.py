@@ -11,6 +11,7 @@ it failed, or the endpoint that refuses everything in a millisecond would look l
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import weights_differ
@@ -35,6 +36,8 @@ class PeakEwma:
         for, however fast it came; at 100 times the usual time each worker tries an endpoint that
         always fails about once in 4 tau, and at no more than the usual time it is a black hole.
         """
+
+        reads_conversation: ClassVar[bool] = False
 
         tau: Interval = Interval(10)
         initial: Interval = Interval(0.01)

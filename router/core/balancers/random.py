@@ -1,6 +1,7 @@
 """Random choice, by weight; Envoy's RANDOM does not look at weights."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from router.core.balancers.base import Balancer, BalancerSpec
 from router.core.balancers.edf import weights_differ
@@ -14,6 +15,8 @@ from router.core.model import EndpointId, LlmRequest
 class RandomChoice:
     class Spec(BalancerSpec, frozen=True, tag="random"):
         """Any endpoint, each as likely as its weight says."""
+
+        reads_conversation: ClassVar[bool] = False
 
         def build(self, rng: Rng, memory: ClusterMemory) -> Balancer:
             return RandomChoice()

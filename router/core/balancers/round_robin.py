@@ -1,6 +1,7 @@
 """Round robin; earliest deadline first where weights differ (Envoy's ROUND_ROBIN)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from router.core.balancers.base import Balancer, BalancerSpec, Scores
 from router.core.balancers.edf import EdfSchedule, weights_differ
@@ -19,6 +20,8 @@ class RoundRobin:
 
         ``slow_start``: endpoints that have just come get less at first; off by default.
         """
+
+        reads_conversation: ClassVar[bool] = False
 
         slow_start: SlowStart | None = None
 

@@ -23,7 +23,7 @@ estimated as ever. Such a page's clock counts what the engine says that it store
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from math import sqrt
-from typing import Final
+from typing import Any, Final
 
 from router.core.prefix.blocks import BLOCK, DEPTHS
 from router.core.prefix.page import Page
@@ -280,6 +280,8 @@ class CacheMirror:
         last = stamps.get(names[-1])
         if last is not None and last >= recent:
             return  # then all before it are
+        # Where this is compiled ``clock`` is a C double: made an object here, once for all names.
+        shared: Any = clock
         for name in names:
             stamp = stamps.get(name)
             if stamp is None:
@@ -289,7 +291,7 @@ class CacheMirror:
                 continue
             else:
                 del stamps[name]  # to stand at the end again
-            stamps[name] = clock
+            stamps[name] = shared
 
     def unlearn(self, page: Page, checkpoints: Sequence[int]) -> None:
         """The endpoint has not got these after all."""
