@@ -270,7 +270,9 @@ class CacheMirror:
         if self._leaving:
             self._leave()
 
-    def _stamp(self, page: Page, names: Sequence[int]) -> None:
+    def _stamp(self, page: Page, names: Sequence[Any]) -> None:
+        # Any: where this is compiled a number is a C integer or double, and would be made an object
+        # again, of 24 to 32 bytes, for each of the dicts.
         if page.sure:
             names = [name for name in names if name not in page.sure]
             if not names:
@@ -280,7 +282,6 @@ class CacheMirror:
         last = stamps.get(names[-1])
         if last is not None and last >= recent:
             return  # then all before it are
-        # Where this is compiled ``clock`` is a C double: made an object here, once for all names.
         shared: Any = clock
         for name in names:
             stamp = stamps.get(name)
