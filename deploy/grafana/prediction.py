@@ -18,8 +18,44 @@ PREDICTION = (
     Panel(
         "Prefixes held",
         "short",
-        {"{{endpoint}}": f"warmpath_endpoint_cached_prefixes{{{PICK}}}"},
-        "Beginnings of prompts that each cache is thought to hold.",
+        {
+            "{{endpoint}}": f"warmpath_endpoint_cached_prefixes{{{PICK}}}",
+            "sure {{endpoint}}": f"warmpath_endpoint_sure_prefixes{{{PICK}}}",
+        },
+        "Beginnings of prompts that each cache is thought to hold; sure: told by KV events.",
+    ),
+    Panel(
+        "KV events in step",
+        "short",
+        {
+            "{{endpoint}}": f"warmpath_kv_events_in_step{{{PICK}}}",
+            "whole {{endpoint}}": f"warmpath_kv_events_whole{{{PICK}}}",
+        },
+        "0: what the engine holds is estimated. Whole: all its blocks are known.",
+        kind="state-timeline",
+    ),
+    Panel(
+        "Blocks known by KV events",
+        "short",
+        {
+            "blocks {{endpoint}}": f"warmpath_kv_event_blocks{{{PICK}}}",
+            "names {{endpoint}}": f"warmpath_kv_event_names{{{PICK}}}",
+            "no room {{endpoint}} {{kind}}": rate(
+                "warmpath_kv_event_refused_total", "endpoint, kind"
+            ),
+        },
+        "Names: beginnings of prompts that are tied to blocks.",
+    ),
+    Panel(
+        "KV events",
+        "short",
+        {
+            "batches {{endpoint}}": rate("warmpath_kv_event_batches_total", "endpoint"),
+            "{{kind}} {{endpoint}}": rate("warmpath_kv_event_incidents_total", "endpoint, kind"),
+            "answers {{result}}": rate("warmpath_kv_event_tips_total", "result", ""),
+            "workers behind": rate("warmpath_kv_event_workers_behind_total", "instance", ""),
+        },
+        "Per second. Answers: that named the blocks of their prompts.",
     ),
     Panel(
         "Cached tokens, expected and found",

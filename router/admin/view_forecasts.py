@@ -24,8 +24,14 @@ def cluster_forecast(cluster: Cluster, totals: Totals) -> dict[str, Any] | None:
     }
 
 
-def endpoint_forecast(endpoint: Endpoint, totals: Totals) -> dict[str, Any] | None:
-    """None where nothing is predicted of the endpoint."""
+def endpoint_forecast(
+    endpoint: Endpoint, totals: Totals, events: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """None where nothing is predicted of the endpoint.
+
+    Args:
+        events: what is known of its KV events, None where nobody listens.
+    """
     labels = (endpoint.cluster, endpoint.address)
     queue = totals.mean("endpoint_prefill_queue_seconds", labels)
     if queue is None:
@@ -34,7 +40,16 @@ def endpoint_forecast(endpoint: Endpoint, totals: Totals) -> dict[str, Any] | No
         "queue_seconds": round(queue, 4),
         "pace": _rounded(totals.mean("endpoint_pace", labels), 3),
         "cached_prefixes": _rounded(totals.mean("endpoint_cached_prefixes", labels)),
+        "sure_prefixes": _rounded(totals.mean("endpoint_sure_prefixes", labels)),
+        "caches": _known_by(events),
     }
+
+
+def _known_by(events: dict[str, Any] | None) -> str:
+    """How it is known what a cache holds."""
+    if events is None or not events["in_step"]:
+        return "estimated"
+    return "exact" if events["names"] else "counted"
 
 
 def _rounded(value: float | None, digits: int | None = None) -> float | None:

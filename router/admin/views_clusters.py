@@ -149,6 +149,7 @@ class ClusterViews:
 
     def _endpoint(self, standing: Standing, counts: "Counts") -> dict[str, Any]:
         endpoint = standing.endpoint
+        events = self._plane.kv_events.seen(endpoint.id)
         now = asyncio.get_running_loop().time()
         return {
             "id": endpoint.id,
@@ -170,8 +171,8 @@ class ClusterViews:
             "in_flight": self._plane.in_flight(endpoint.id),
             "outcomes": counts.outcomes.get((endpoint.cluster, endpoint.address), {}),
             "load": _load(standing, now),
-            "forecast": endpoint_forecast(endpoint, counts.totals),
-            "kv_events": self._plane.kv_events.seen(endpoint.id),
+            "forecast": endpoint_forecast(endpoint, counts.totals, events),
+            "kv_events": events,
             "scrape_error": standing.scrape_error,
             "probe_error": standing.probe_error,
             "probed_ago": None if standing.probed_at is None else _ago(now, standing.probed_at),

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from router.control.gauges import add_breakers, add_discovery, add_endpoint_gauges, add_router
+from router.control.kv_events.counts import add_kv_events
 from router.control.priorities import add_priorities
 from router.telemetry.totals import Totals
 
@@ -24,6 +25,7 @@ def add_own(totals: Totals, plane: "ControlPlane", now: float) -> None:
     add_discovery(totals, plane.discoverer.memberships(plane.store.config), now)
     plane.issuers.add_to(totals, now)
     plane.relay.add_to(totals)
+    add_kv_events(totals, plane.kv_events)
     add_router(
         totals,
         generation=plane.store.generation,

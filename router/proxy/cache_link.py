@@ -18,7 +18,7 @@ from router.core.forecast.forecast import Forecast
 from router.core.forecast.notes import pack
 from router.core.forecast.work import PrefillWork
 from router.core.model import EndpointId
-from router.core.prefix.mirror import end_of
+from router.core.prefix.ends import end_of
 
 GATHER: Final = 0.02
 """Seconds in which tips gather."""

@@ -70,7 +70,7 @@ from router.telemetry.accesslog import AccessRing
 from router.telemetry.counting import CountingRecorder
 from router.telemetry.fallbacks import add_fallbacks
 from router.telemetry.faults import add_faults
-from router.telemetry.forecasts import add_forecasts, add_gossip
+from router.telemetry.forecasts import add_forecasts, add_gossip, add_tips
 from router.telemetry.log_filter import filtered
 from router.telemetry.mirrors import add_mirrors
 from router.telemetry.prefixes import add_prefixes
@@ -373,6 +373,7 @@ class Worker:
         add_prefixes(totals, memories)
         add_forecasts(totals, memories, self._fleet.hosts, time.monotonic())
         add_gossip(totals, self._gossip.gossip, self._gossip.missed)
+        add_tips(totals, self._caches.told, self._caches.kept_back)
         totals.gauges["buffered_bytes"] = {(): self._server.buffered}
         return totals
 

@@ -10,7 +10,12 @@ from router.core.model import EndpointId
 from router.core.prefix.blocks import BLOCK
 from router.telemetry.totals import Labels, Mean, Totals
 
-ENDPOINT_MEANS = ("endpoint_prefill_queue_seconds", "endpoint_pace", "endpoint_cached_prefixes")
+ENDPOINT_MEANS = (
+    "endpoint_prefill_queue_seconds",
+    "endpoint_pace",
+    "endpoint_cached_prefixes",
+    "endpoint_sure_prefixes",
+)
 CLUSTER_MEANS = (
     "cache_mirror_believed",
     "cache_mirror_error",
@@ -80,9 +85,15 @@ def _add_endpoints(
         host = hosts.get(id_)
         if host is not None:
             labels = (host.endpoint.cluster, host.endpoint.address)
-            values = (outlook.wait(now), outlook.pace, float(len(outlook.page)))
+            held, sure = len(outlook.page), len(outlook.page.sure)
+            values = (outlook.wait(now), outlook.pace, float(held), float(sure))
             for name, value in zip(ENDPOINT_MEANS, values, strict=True):
                 totals.means[name][labels] = Mean(value)
+
+
+def add_tips(totals: Totals, told: int, kept_back: int) -> None:
+    """Add how many answers named the blocks of their prompts."""
+    totals.counters["kv_event_tips_total"] = {("told",): told, ("kept_back",): kept_back}
 
 
 def add_gossip(totals: Totals, gossip: Gossip, missed: int) -> None:

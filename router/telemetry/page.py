@@ -16,7 +16,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
-from router.telemetry.metrics import CATALOGUE, Metric
+from router.telemetry.metric import Metric
+from router.telemetry.metrics import CATALOGUE
 from router.telemetry.totals import Spread, Totals
 
 

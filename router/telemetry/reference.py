@@ -2,7 +2,8 @@
 
 import sys
 
-from router.telemetry.metrics import CATALOGUE, Metric
+from router.telemetry.metric import Metric
+from router.telemetry.metrics import CATALOGUE
 
 _INTRODUCTION = """\
 # Metrics

@@ -24,14 +24,9 @@ _EACH: Final = 64
 
 
 class Feed:
-    """Of one worker.
-
-    Attributes:
-        behind: how often it fell too far behind.
-    """
+    """Of one worker."""
 
     def __init__(self, worker: WorkerProcess) -> None:
-        self.behind = 0
         self._worker = worker
         self._waiting: deque[CacheNews] = deque()
         self._size = 0
@@ -49,7 +44,6 @@ class Feed:
             return True
         self._waiting.clear()
         self._size = 0
-        self.behind += 1
         return False
 
     def tell(self) -> bool:

@@ -8,7 +8,7 @@ an engine's further blocks are not known, and what they are of prompts is estima
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +63,11 @@ class KvEventWatch:
 
     Args:
         tell: told when an endpoint falls out of step, and when it is back.
+
+    Attributes:
+        listening: the engines by endpoint id.
+        unheeded: tips of engines that were out of step, or not listened to.
+        behind: times that a worker fell too far behind.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class KvEventWatch:
     ) -> None:
         self.listening: dict[str, Listening] = {}
         self.unheeded = 0
+        self.behind = 0
         self._client = client
         self._roster = roster
         self._rng = rng
@@ -216,6 +222,7 @@ class KvEventWatch:
             return
         for feed in self._feeds:
             if not feed.add(news):
+                self.behind += 1
                 for one in self.listening.values():
                     doubt = CacheNews(one.view.endpoint, False)
                     feed.add([doubt, *one.view.all()])
@@ -241,14 +248,6 @@ class KvEventWatch:
             "block_size": view.cache.block_size,
             "names": view.cache.ties,
             "batches": view.counts.batches,
-        }
-
-    def problems(self) -> Mapping[str, str]:
-        """By endpoint, why what it holds is estimated."""
-        return {
-            id_: listening.problem
-            for id_, listening in self.listening.items()
-            if listening.problem is not None
         }
 
     def __repr__(self) -> str:
