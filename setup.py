@@ -37,6 +37,7 @@ COMPILED = [
     "router/core/hostset.py",
     "router/core/listener.py",
     "router/core/model.py",
+    "router/core/prefix/ends.py",
     "router/core/prefix/mirror.py",
     "router/core/prefix/page.py",
     "router/core/prefix/trust.py",

@@ -35,7 +35,7 @@ class Tip:
         count: how many there are, at least 1.
         checkpoints: of the prompt.
         size: of the prompt in blocks of bytes.
-        end: stands for the prompt's end, see ``core.prefix.mirror.end_of``; 0: for nothing.
+        end: stands for the prompt's end, see ``core.prefix.ends.end_of``; 0: for nothing.
     """
 
     __slots__ = ("block", "checkpoints", "count", "end", "size")

@@ -16,11 +16,10 @@ def heed(forecast: Forecast, news: CacheNews) -> None:
         forecast.doubt(id_)
         return
     mirror, page = forecast.mirror, forecast.of(id_).page
-    page.counted = True
     if news.lost:
         mirror.lose(page, unpack(news.lost))
     if news.held:
         mirror.assure(page, unpack(news.held))
-    page.clock += news.stored * forecast.bytes_per_token / BLOCK
+    mirror.stored(page, news.stored * forecast.bytes_per_token / BLOCK)
     if news.size:
-        forecast.sizes(id_, news.size)
+        forecast.told_size(id_, news.size)

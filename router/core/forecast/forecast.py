@@ -272,8 +272,7 @@ class Forecast:
             ours,
         )
         outlook.join(work, now)
-        fresh = 0.0 if page.counted else max(0.0, blocks - expected)
-        mirror.use(page, checkpoints, blocks, conversation, fresh)
+        mirror.use(page, checkpoints, blocks, conversation, max(0.0, blocks - expected))
         return work
 
     # --- what becomes of it -------------------------------------------------------------------
@@ -342,6 +341,13 @@ class Forecast:
         if tokens != self._capacities.get(id_):
             self._capacities[id_] = tokens
             self.sized(list(self._capacities.items()))
+
+    def told_size(self, id_: EndpointId, tokens: int) -> None:
+        """It is one of those that say what they store as well."""
+        self.sizes(id_, tokens)
+        outlooks, capacities = self._outlooks.values(), self._capacities.values()
+        if len(outlooks) == len(capacities) and all(one.page.counted for one in outlooks):
+            self.mirror.fit(sum(capacities) / len(capacities) * self.bytes_per_token / BLOCK)
 
     def sized(self, capacities: Sequence[tuple[EndpointId, int]]) -> None:
         """Tokens that the endpoints say their caches hold."""

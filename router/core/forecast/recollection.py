@@ -49,7 +49,7 @@ def recollections(forecasts: Mapping[str, Forecast]) -> Iterator[list[Note]]:
                 ages = pack([min(_OLDEST, round(age)) for _, age in part])
                 yield [Held(id_, outlook.observed, outlook.predicted, checkpoints, ages)]
     for cluster, forecast in forecasts.items():
-        ends = forecast.mirror.recent_ends(ENDINGS // len(forecasts))
+        ends = forecast.mirror.ends.recent(ENDINGS // len(forecasts))
         for start in range(0, len(ends), PORTION):
             part = ends[start : start + PORTION]
             sizes = pack([round(blocks * BLOCK) for _, blocks in part])
@@ -90,7 +90,7 @@ def recall(
             case EndsAt(cluster=cluster) if cluster in clusters:
                 ends = zip(unpack(note.keys), unpack(note.bytes_), strict=False)
                 mirror = clusters[cluster].mirror
-                mirror.recall_ends([(key, size / BLOCK) for key, size in ends])
+                mirror.ends.recall([(key, size / BLOCK) for key, size in ends])
             case Told():
                 over = True
     return over

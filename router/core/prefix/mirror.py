@@ -17,15 +17,16 @@ a conversation's next turn begins with all of the last one.
 
 Where an engine tells what its cache holds (``core.engine_cache``), a name that was tied to its
 blocks is *sure* as long as it holds them, whatever its age; names that are not tied yet are
-estimated as ever. Such a page's clock counts what the engine says that it stored.
+estimated as ever. Such a page's clock follows what the engine says that it stored.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, Final
 
 from router.core.prefix.blocks import BLOCK, DEPTHS
+from router.core.prefix.ends import Ends, end_of
 from router.core.prefix.page import Page
 
 UNKNOWN_CAPACITY: Final = 4_000_000
@@ -35,12 +36,12 @@ too few lose hits, and too many only until the first answers tell better."""
 SLICE: Final = 1000
 """Entries that are forgotten at one time, at 0.2 us each: no stream should wait for more."""
 
-ENDS: Final = 1 << 15
-"""Ends of prompts that are remembered, up to twice as many."""
-
 RECENT: Final = 1 / 32
 """Share of the capacity within which a use is not entered anew: most prompts end soon after they
 began."""
+
+LEAST: Final = 1 / 4
+"""Share of what an engine says it can hold below which the learned capacity does not fall."""
 
 SMALLEST: Final = 8.0
 """Blocks below which the learned capacity does not fall, so that it can rise again."""
@@ -48,24 +49,13 @@ SMALLEST: Final = 8.0
 SURE: Final = -1.0
 """An age that says nothing of the capacity: the name is held for sure."""
 
-_END: Final = 0x9E3779B97F4A7C15
-
-
-def end_of(checkpoints: Sequence[int], conversation: int) -> int:
-    """A name for all of a prompt, as its checkpoints are names for its beginnings.
-
-    0 where it has none: what has no conversation cannot be told from what goes on differently.
-    """
-    if not conversation:
-        return 0
-    return (checkpoints[-1] if checkpoints else 0) ^ conversation ^ _END
-
 
 class CacheMirror:
     """Of one cluster.
 
     Attributes:
         capacity: of one cache, in blocks.
+        ends: of prompts.
         entries: pairs of checkpoint and endpoint.
         max_entries: of them at most; the oldest of the fullest endpoint make room.
         shed: pairs forgotten for want of room.
@@ -73,13 +63,14 @@ class CacheMirror:
 
     __slots__ = (
         "_corrections",
-        "_ends",
         "_exact",
+        "_least",
         "_leaving",
         "_masks",
-        "_older_ends",
+        "_most",
         "_pages",
         "capacity",
+        "ends",
         "entries",
         "max_entries",
         "shed",
@@ -91,11 +82,12 @@ class CacheMirror:
         self.shed = 0
         self.max_entries = max_entries
         self._masks: dict[int, int] = {}
-        self._ends: dict[int, float] = {}
-        self._older_ends: dict[int, float] = {}
+        self.ends = Ends()
         self._pages: dict[int, Page] = {}
         self._leaving: list[Page] = []
         self._corrections = 0
+        self._least = SMALLEST
+        self._most = inf
         # The pages of which something is known for sure, as a bit mask.
         self._exact = 0
 
@@ -146,13 +138,13 @@ class CacheMirror:
             mask = masks.get(checkpoint, 0) & among
             if not mask:
                 continue
-            end = self._end(checkpoint ^ conversation)
+            end = self.ends.at(checkpoint ^ conversation)
             depth = DEPTHS[position] if end is None else min(end, blocks)
             among ^= self._find(checkpoint, mask, depth, found)
             if not among:
                 return found
         if conversation and (mask := masks.get(conversation, 0) & among):
-            self._find(conversation, mask, min(self._end(conversation) or 0.0, blocks), found)
+            self._find(conversation, mask, min(self.ends.at(conversation) or 0.0, blocks), found)
         return found
 
     def _held_for_sure(
@@ -166,7 +158,7 @@ class CacheMirror:
             mask = masks.get(checkpoint, 0) & among
             if not mask:
                 continue
-            end = self._end(checkpoint ^ conversation)
+            end = self.ends.at(checkpoint ^ conversation)
             depth = DEPTHS[position] if end is None else min(end, blocks)
             among ^= self._find(checkpoint, mask & ~exact, depth, found)
             name = end_of((checkpoint,), conversation)
@@ -174,7 +166,7 @@ class CacheMirror:
             if not among:
                 return found
         if conversation and (mask := masks.get(conversation, 0) & among):
-            depth = min(self._end(conversation) or 0.0, blocks)
+            depth = min(self.ends.at(conversation) or 0.0, blocks)
             self._find(conversation, mask & ~exact, depth, found)
             self._find_sure(conversation, end_of((), conversation), mask & exact, 0.0, depth, found)
         return found
@@ -220,10 +212,6 @@ class CacheMirror:
                 found[index] = depth / 2
         return sure
 
-    def _end(self, key: int) -> float | None:
-        end = self._ends.get(key)
-        return self._older_ends.get(key) if end is None else end
-
     def deepest(self, page: Page, checkpoints: Sequence[int]) -> tuple[int, float]:
         """The position of the deepest checkpoint that the page has, whatever its age, and that.
 
@@ -259,10 +247,10 @@ class CacheMirror:
         names = checkpoints or ((conversation,) if conversation else ())
         if names:
             self._stamp(page, names)
-            self._ends[names[-1] ^ conversation if checkpoints else conversation] = blocks
-            if len(self._ends) >= ENDS:
-                self._ends, self._older_ends = {}, self._ends
+            self.ends.put(names[-1] ^ conversation if checkpoints else conversation, blocks)
         page.clock += fresh
+        if page.counted:
+            page.ahead += fresh
         if page.clock >= page.sweep_at:
             self._sweep(page)
         if self.entries > self.max_entries:
@@ -308,16 +296,16 @@ class CacheMirror:
         self._corrections += 1
         step = max(0.05, 0.5 / sqrt(self._corrections))
         towards = age * (1.05 if present else 0.95)
-        self.capacity = max(SMALLEST, capacity + step * (towards - capacity))
+        self.capacity = self._fitting(capacity + step * (towards - capacity))
 
     def start_with(self, blocks: float) -> None:
         """What the engines say of their caches; heeded until answers have told better."""
         if not self._corrections:
-            self.capacity = max(SMALLEST, blocks)
+            self.capacity = self._fitting(blocks)
 
     # --- what the engine says -------------------------------------------------------------------
 
-    def assure(self, page: Page, names: Iterable[int]) -> None:
+    def assure(self, page: Page, names: Iterable[Any]) -> None:
         """The endpoint holds these for sure, until it is said to have lost them."""
         masks, stamps, sure, bit = self._masks, page.stamps, page.sure, 1 << page.index
         for name in names:
@@ -332,6 +320,29 @@ class CacheMirror:
         while self.entries > self.max_entries:
             self._shed()
 
+    def stored(self, page: Page, blocks: float) -> None:
+        """The endpoint has stored so many, those included that ``use`` has foreseen.
+
+        What was foreseen and never came holds the clock back for no longer than a cache's length.
+        """
+        page.counted = True
+        surplus = blocks - min(page.ahead, self.capacity / page.scale)
+        page.ahead = max(0.0, -surplus)
+        page.clock += max(0.0, surplus)
+
+    def fit(self, blocks: float) -> None:
+        """All endpoints say what they store, and how much they can hold, so many in the mean.
+
+        An engine that keeps what was used last has lost it when it has stored as much as it holds
+        since; sooner, if what it held before was used again.
+        """
+        self._most = max(SMALLEST, blocks)
+        self._least = max(SMALLEST, blocks * LEAST)
+        self.capacity = self._fitting(self.capacity)
+
+    def _fitting(self, capacity: float) -> float:
+        return max(self._least, min(capacity, self._most))
+
     def lose(self, page: Page, names: Iterable[int]) -> None:
         """The endpoint has not got these, or not any more."""
         for name in names:
@@ -340,7 +351,8 @@ class CacheMirror:
 
     def doubt(self, page: Page) -> None:
         """Nobody says any more what the endpoint holds: what was sure is as if used just now."""
-        page.counted = False
+        page.counted, page.ahead = False, 0.0
+        self._least, self._most = SMALLEST, inf
         for name in page.sure:
             page.stamps[name] = page.clock
         page.sure = set()
@@ -378,21 +390,11 @@ class CacheMirror:
         older.update(stamps)  # the oldest stand in front
         page.stamps = older
 
-    def recent_ends(self, most: int) -> list[tuple[int, float]]:
-        """Keys of the prompts that were used last and where they ended, in blocks."""
-        found = list(islice(reversed(self._ends.items()), most))
-        return found + list(islice(reversed(self._older_ends.items()), most - len(found)))
-
-    def recall_ends(self, found: Sequence[tuple[int, float]]) -> None:
-        ends = self._ends
-        for key, blocks in found[: max(0, ENDS - 1 - len(ends))]:
-            ends.setdefault(key, blocks)
-
     def adopt(self, capacity: float, corrections: int) -> None:
         """What more answers than came here have taught."""
         if corrections > self._corrections:
             self._corrections = corrections
-            self.capacity = max(SMALLEST, capacity)
+            self.capacity = self._fitting(capacity)
 
     # --- forgetting -------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ class Page:
         scale: how much smaller its cache is than the others' (2.0: half as large).
         stamps: the clock when each checkpoint was used last, in the order of use.
         sure: names that the endpoint says it holds.
-        counted: it says how much it stores, by which its clock goes.
+        counted: it says how much it stores.
+        ahead: by how much the clock is ahead of that, for it goes when a prompt is sent.
     """
 
-    __slots__ = ("clock", "counted", "index", "scale", "stamps", "sure", "sweep_at")
+    __slots__ = ("ahead", "clock", "counted", "index", "scale", "stamps", "sure", "sweep_at")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -22,6 +23,7 @@ class Page:
         self.stamps: dict[int, float] = {}
         self.sure: set[int] = set()
         self.counted = False
+        self.ahead = 0.0
         self.sweep_at = 0.0
 
     def __len__(self) -> int:
