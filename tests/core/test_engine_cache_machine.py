@@ -18,7 +18,7 @@ from router.core.forecast.certainty import heed
 from router.core.forecast.forecast import Forecast
 from router.core.model import EndpointId
 from router.core.prefix.blocks import BLOCK, DEPTHS, checkpoints
-from router.core.prefix.mirror import end_of
+from router.core.prefix.ends import end_of
 
 ENDPOINT = EndpointId("c/e:1")
 SPAN = BLOCK // 2

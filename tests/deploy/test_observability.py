@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from deploy.grafana import build
-from router.telemetry.metrics import CATALOGUE, PREFIX
+from router.telemetry.metric import PREFIX
+from router.telemetry.metrics import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "deploy/prometheus/rules.yaml"

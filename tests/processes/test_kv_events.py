@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from functools import partial
 from typing import Any
+
+import pytest
 
 from engine.emulator import Emulator
 from engine.emulator.kv import chain_hashes
@@ -107,3 +113,140 @@ async def test_without_events_it_is_expected(tmp_path):
         assert client.tip_passed_on
         assert client.held(prompt("whales")) == {f"demo/{a.address}": 0}
         assert await client.expected(prompt("whales")) != client.held(prompt("whales"))
+
+
+class Deaf:
+    """A PUB socket that loses what it is given."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def send_multipart(self, frames: Any, flags: int = 0) -> None:
+        """Lost."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+async def test_what_got_lost_on_the_way_is_asked_for(tmp_path):
+    async with (
+        emulator("a", SMALL, kv_events=EVENTS) as a,
+        serving(tmp_path, listening(a.address)) as router,
+    ):
+        await until(lambda: in_step(router))
+        client = Client(router, a)
+        for topic in ("whales", "knots"):
+            await client.ask(prompt(topic))
+        await until(client.knows)
+        publisher = a.service.publisher
+        assert publisher is not None
+        publisher._pub = Deaf(publisher._pub)
+        for topic in ("rust", "tides"):
+            await client.ask(prompt(topic))
+        assert publisher.published == 4
+        publisher._pub = publisher._pub._sock
+        await client.ask(prompt("moss"))
+        await until(client.knows)
+        labels = f'cluster="demo",endpoint="{a.address}"'
+        for kind, count in {"gap": 1, "replay": 2, "lost": 0, "restart": 0}.items():
+            sample = f'warmpath_kv_event_incidents_total{{{labels},kind="{kind}"}}'
+            assert await router.metric(sample) == count, kind
+        assert await router.metric(f"warmpath_kv_event_batches_total{{{labels}}}") == 5
+
+
+async def test_an_engine_that_starts_anew_holds_nothing(tmp_path):
+    async with emulator("a", SMALL, kv_events=EVENTS) as first:
+        port = first.port
+        async with serving(tmp_path, listening(first.address)) as router:
+            await until(lambda: in_step(router))
+            client = Client(router, first)
+            for topic in ("whales", "knots"):
+                await client.ask(prompt(topic))
+            await until(client.knows)
+            await first.stop()
+            await until(lambda: not_in_step(router))
+            async with emulator("b", SMALL, kv_events=EVENTS, port=port) as second:
+                await until(lambda: in_step(router))
+                client = Client(router, second)
+                await until(client.knows)
+                assert client.held(prompt("whales")) == {f"demo/{second.address}": 0}
+                await client.ask(prompt("whales"))
+                await until(client.knows)
+                assert await client.ask(prompt("whales")) == 512
+            story = [line for line in router.log if '"part": "kv-events"' in line]
+            words = [word for line in story for word in ("exactly", "estimated") if word in line]
+            assert words[:3] == ["exactly", "estimated", "exactly"], story
+            _, page = await router.text("/events?last=100&follow=no&kind=kv_events")
+            assert page.count('"in_step":true') >= 2
+            assert page.count('"in_step":false') >= 1
+
+
+async def not_in_step(router: RouterProcess) -> bool:
+    return not await in_step(router)
+
+
+async def test_a_worker_that_starts_late_is_told_all(tmp_path):
+    async with (
+        emulator("a", SMALL, kv_events=EVENTS) as a,
+        serving(tmp_path, listening(a.address)) as router,
+    ):
+        await until(lambda: in_step(router))
+        client = Client(router, a)
+        for topic in TOPICS:
+            await client.ask(prompt(topic))
+            await until(client.knows)
+        (worker,) = (await router.get("/server_info"))["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+        await until(lambda: replaced(router, worker["pid"]))
+        await until(client.knows)
+
+
+async def replaced(router: RouterProcess, pid: int) -> bool:
+    workers = (await router.get("/server_info"))["workers"]
+    return len(workers) == 1 and workers[0]["pid"] != pid
+
+
+@pytest.mark.parametrize("events", ["auto", "off"])
+async def test_events_without_tips_tell_how_much_is_held(tmp_path, monkeypatch, events):
+    """As stock vLLM and SGLang publish them: nothing is exact, but its size is the engine's own."""
+    monkeypatch.setattr("engine.emulator.service.prefix_tip", lambda name, blocks: "-:0")
+    text = "scrape: {interval: 100ms, timeout: 2s}"
+    async with emulator("a", SMALL, kv_events=EVENTS) as a:
+        config = listening(a.address, events=events).replace(text, "scrape: off")
+        async with serving(tmp_path, config) as router:
+            client, id_ = Client(router, a), f"demo/{a.address}"
+            if events == "auto":
+                await until(lambda: in_step(router))
+            others = list(TOPICS)[1:]
+            for batches, topic in enumerate(["whales", *others, *others, *others], 1):
+                await client.ask(prompt(topic))
+                if events == "auto":
+                    await until(partial(has_told, router, a.address, batches))
+                    await asyncio.sleep(0.1)  # in which the worker is told
+            if events == "auto":
+                await until(lambda: expects(client, "whales", {id_: 0}))
+                await until(lambda: counted(router, a.address))
+                await until(lambda: expects(client, "rust", client.held(prompt("rust"))))
+            async with router.session.post(f"{a.url}/reset_prefix_cache") as answer:
+                assert answer.status == 200
+            if events == "auto":
+                await until(client.knows)
+            else:
+                assert not await client.knows()
+
+
+async def has_told(router: RouterProcess, address: str, batches: int) -> bool:
+    told: int = (await router.endpoints())[address]["kv_events"]["batches"]
+    return told >= batches
+
+
+async def counted(router: RouterProcess, address: str) -> bool:
+    forecast = (await router.endpoints())[address]["forecast"]
+    return forecast is not None and (forecast["caches"], forecast["sure_prefixes"]) == (
+        "counted",
+        0,
+    )
+
+
+async def expects(client: Client, topic: str, tokens: dict[str, int]) -> bool:
+    return await client.expected(prompt(topic)) == tokens

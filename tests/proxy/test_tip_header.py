@@ -12,7 +12,7 @@ from router.control.messages import Message, TipsSeen
 from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.cluster import KvEvents
 from router.core.forecast.notes import unpack
-from router.core.prefix.mirror import end_of
+from router.core.prefix.ends import end_of
 from router.proxy import response_head
 from router.proxy.cache_link import MOST, CacheLink
 from router.proxy.tip_header import heard
