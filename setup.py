@@ -72,6 +72,7 @@ COMPILED = [
     "router/proxy/request_id.py",
     "router/proxy/respond.py",
     "router/proxy/response_head.py",
+    "router/proxy/seen.py",
     "router/proxy/server.py",
     "router/proxy/shadow.py",
     "router/proxy/timers.py",

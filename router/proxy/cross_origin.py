@@ -9,9 +9,9 @@ from router.core.cors import requested_method
 from router.core.model import LlmRequest
 from router.core.snapshot import Snapshot
 from router.proxy.door import Visit
-from router.proxy.fields import NOTHING
 from router.proxy.headers import RequestHead
 from router.proxy.peek import described
+from router.proxy.seen import NOTHING
 
 
 def is_preflight(snapshot: Snapshot, head: RequestHead, visit: Visit) -> bool:

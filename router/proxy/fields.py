@@ -5,25 +5,6 @@ from typing import Final
 import msgspec
 
 
-class Peek(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a request that decisions are based on; None where the body has none.
-
-    ``checkpoints`` and ``prompt_bytes`` are as ``router.proxy.prompt`` has it, empty
-    unless asked for.
-    """
-
-    model: str | None = None
-    stream: bool = False
-    max_tokens: int | None = None
-    user: str | None = None
-    prefix_hash: int | None = None
-    checkpoints: tuple[int, ...] = ()
-    prompt_bytes: int = 0
-
-
-NOTHING: Final = Peek()
-
-
 class PlainFields(msgspec.Struct, gc=False):
     """The fields of a request body that are always decoded, by the names of all APIs."""
 

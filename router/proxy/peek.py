@@ -20,8 +20,6 @@ from router.core.model import LlmRequest
 from router.proxy import forms, prompt, scan
 from router.proxy.door import Visit
 from router.proxy.fields import (
-    NOTHING,
-    Peek,
     PlainFields,
     PromptFields,
     RequestFields,
@@ -32,6 +30,7 @@ from router.proxy.fields import (
 )
 from router.proxy.headers import RequestHead
 from router.proxy.paths import Body
+from router.proxy.seen import NOTHING, Peek
 
 WHOLE: Final = 16 * 1024
 """Bodies up to this size are decoded (1.5 us at 8 KB); above, 20 us per 100 KB is too much."""
@@ -250,7 +249,7 @@ def front(
             begun = None
         if begun is not None:
             names = prompt.named(*begun, aliases)
-            return msgspec.structs.replace(seen, checkpoints=names[0], prompt_bytes=names[1])
+            return seen.with_prompt(*names)
     return seen
 
 

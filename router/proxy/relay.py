@@ -16,11 +16,11 @@ from router.proxy import fault, load_header, peek, rewrite, shadow, waiting
 from router.proxy.carried import Carried
 from router.proxy.chunked import LAST_CHUNK, chunk
 from router.proxy.credentials import with_credential
-from router.proxy.fields import NOTHING, Peek
 from router.proxy.paths import Body
 from router.proxy.race import Race
 from router.proxy.reply import Reply, decision
 from router.proxy.response_head import ResponseHead
+from router.proxy.seen import NOTHING, Peek
 from router.proxy.timers import NEVER
 from router.proxy.upstream import Upstream
 

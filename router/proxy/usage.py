@@ -10,12 +10,14 @@ from typing import Final
 
 import msgspec
 
-from router.proxy.usage_fields import UsageFields, read_body
+from router.proxy.usage_fields import UsageFields, read_body, read_usage
 
 _PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _COMPLETION: Final = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
 _APART: Final = re.compile(rb'"cache_(?:read|creation)_input_tokens"\s*:\s*(\d{1,12})')
 _CACHED: Final = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens)"\s*:\s*(\d{1,12})')
+
+_NAME: Final = b'"usage":'
 
 USAGE_SPAN: Final = 1024
 """Bytes after ``"usage"`` that are looked at."""
@@ -31,6 +33,8 @@ def usage(tail: Collection[bytes]) -> Usage:
     """
     data = b"".join(tail)
     if data[:1] == b"{":
+        if (last := _last_field(data)) is not None:
+            return _from_body(last)
         try:
             found = read_body(data).usage
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -45,6 +49,20 @@ def usage(tail: Collection[bytes]) -> Usage:
     if prompt is not None and b'"cache_' in span:
         prompt += sum(map(int, _APART.findall(span)))
     return prompt, _number(_COMPLETION, span), _number(_CACHED, span)
+
+
+def _last_field(data: bytes) -> UsageFields | None:
+    """The usage of a body whose last field it is, as with most engines, without reading all of it.
+
+    What lies between the name and the body's last brace is an object only if they are its own.
+    """
+    position = data.rfind(_NAME)
+    if position < 0 or not data.endswith(b"}"):
+        return None
+    try:
+        return read_usage(data[position + len(_NAME) : -1])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _from_body(found: UsageFields) -> Usage:

@@ -26,4 +26,5 @@ class _Body(msgspec.Struct, gc=False):
     usage: UsageFields | None = None
 
 
+read_usage: Final = msgspec.json.Decoder(UsageFields).decode
 read_body: Final = msgspec.json.Decoder(_Body).decode

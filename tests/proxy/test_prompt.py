@@ -163,9 +163,7 @@ def test_beginning_of_an_upload(known: bool) -> None:
     assert seen.checkpoints == whole.checkpoints[: len(seen.checkpoints)]
     if known:
         assert 0 <= seen.prompt_bytes - whole.prompt_bytes < 10
-    assert peek.front(body[:13_000], Body.JSON, head) == msgspec.structs.replace(
-        seen, checkpoints=(), prompt_bytes=0
-    )
+    assert peek.front(body[:13_000], Body.JSON, head) == seen.with_prompt((), 0)
 
 
 # --- whatever comes -------------------------------------------------------------------------------
