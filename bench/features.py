@@ -27,7 +27,7 @@ TICK = 25
 """Exchanges between two looks at what is done now and then: 25 ms at 1,000 a second."""
 
 FEATURES: tuple[tuple[str, dict[str, str]], ...] = (
-    ("prefix_hash, outlier detection", {}),
+    ("predicted_ttft, outlier detection", {}),
     ("20 routes by header, then model", {"routes": "many"}),
     ("weighted subsets, by conversation", {"to": "split"}),
     ("priorities and localities", {"places": "on"}),
