@@ -28,6 +28,8 @@ BUCKETS = 1 << 14
 
 SESSIONS = 1 << 15
 """Sessions remembered at one time; a power of two."""
+MANY = 6
+"""Workers above which their counts are summed up as a slice."""
 
 
 class Board:
@@ -133,9 +135,15 @@ class WorkerColumn(SharedLoad):
         columns = self._columns
         if columns == 1:
             return 0
-        base = slot * columns
-        cells = self._cells
-        return sum(cells[base : base + columns]) - cells[base + self._column]
+        base, cells, own = slot * columns, self._cells, self._column
+        if columns > MANY:
+            return sum(cells[base : base + columns]) - cells[base + own]
+        # Of a few each by itself: a slice and its sum cost as much as six looks.
+        total = 0
+        for column in range(columns):
+            if column != own:
+                total += cells[base + column]
+        return total
 
     def publish(self, slot: int, in_flight: int) -> None:
         self._cells[slot * self._columns + self._column] = in_flight

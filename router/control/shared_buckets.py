@@ -12,8 +12,8 @@ for many requests in one step: by ``flush``, before a draw is refused, and as so
 more than a hundredth of a bucket.
 """
 
-import fcntl
 from collections.abc import Sequence
+from fcntl import LOCK_EX, LOCK_UN, lockf
 
 from router.core.admission.token_bucket import (
     BucketSpec,
@@ -88,7 +88,7 @@ class SharedBuckets:
         start, size = self._offset + low * WORD, (max(firsts) - low) * WORD + SET_BYTES
         fits = True
         verdicts: list[Verdict] = []
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, size, start)
+        lockf(self._fd, LOCK_EX, size, start)
         try:
             places: list[int] = []
             for index in range(len(draws)):
@@ -118,7 +118,7 @@ class SharedBuckets:
                         numbers[at + 2] = now
                         numbers[at + 3] = now + (spec.capacity - left) / spec.fill_rate
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, size, start)
+            lockf(self._fd, LOCK_UN, size, start)
         return tuple(verdicts)
 
     def _take_one(self, draw: Draw, now: float) -> tuple[Verdict, ...]:
@@ -126,7 +126,7 @@ class SharedBuckets:
         key, spec, numbers = draw.key or 1, draw.spec, self._numbers
         at = key % self._sets * SET
         start, level = self._offset + at * WORD, spec.capacity
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, SET_BYTES, start)
+        lockf(self._fd, LOCK_EX, SET_BYTES, start)
         try:
             if self._keys[at] != key:
                 at = self._find(key)
@@ -144,7 +144,7 @@ class SharedBuckets:
                 numbers[at + 3] = now + (spec.capacity - left) / spec.fill_rate
             return (Verdict(True, left, 0.0),)
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, SET_BYTES, start)
+            lockf(self._fd, LOCK_UN, SET_BYTES, start)
 
     def charge(self, draws: Sequence[Draw], now: float) -> float:
         sets = self._sets
@@ -152,7 +152,7 @@ class SharedBuckets:
         low = min(firsts)
         start, size = self._offset + low * WORD, (max(firsts) - low) * WORD + SET_BYTES
         total = 0.0
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, size, start)
+        lockf(self._fd, LOCK_EX, size, start)
         try:
             places = [self._find(draw.key or 1) for draw in draws]
             for index, draw in enumerate(draws):
@@ -160,7 +160,7 @@ class SharedBuckets:
                 self._put(draw, index, places, level, now)
                 total += forgiven
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, size, start)
+            lockf(self._fd, LOCK_UN, size, start)
         return total
 
     def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
