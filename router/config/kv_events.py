@@ -39,7 +39,7 @@ class KvEventsSpec(Section, frozen=True, kw_only=True):
     max_blocks: Annotated[
         int,
         doc(
-            "Blocks known of one engine, at 150 bytes; of more it is not known whether it holds "
+            "Blocks known of one engine, at 160 bytes; of more it is not known whether it holds "
             "them.",
             ge=1000,
             le=10_000_000,

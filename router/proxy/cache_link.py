@@ -31,14 +31,14 @@ class CacheLink:
     """Of one worker; implements ``core.forecast.forecast.Tips`` for all its clusters.
 
     Args:
-        send: tells control.
+        send: tells control; returns whether it could.
 
     Attributes:
         told: tips that control was told of.
         kept_back: tips for which there was no room.
     """
 
-    def __init__(self, send: Callable[[Message], None]) -> None:
+    def __init__(self, send: Callable[[Message], bool]) -> None:
         self.told = 0
         self.kept_back = 0
         self._send = send
@@ -55,11 +55,11 @@ class CacheLink:
             if isinstance(accounts, Forecast):
                 accounts.tips = self
                 self._forecasts.update((endpoint.id, accounts) for endpoint in cluster.endpoints)
+        heard = set(self._forecasts.values())
         for id_, forecast in before.items():
             if id_ not in self._forecasts:
                 forecast.doubt(EndpointId(id_))
-        for forecast in before.values():
-            if forecast not in self._forecasts.values():
+            if forecast not in heard:
                 forecast.tips = None
 
     def seen(self, work: PrefillWork, block: int, count: int) -> None:
@@ -83,8 +83,10 @@ class CacheLink:
 
     def _tell(self) -> None:
         tips, self._tips = self._tips, []
-        self.told += len(tips)
-        self._send(TipsSeen(tips=tuple(tips)))
+        if self._send(TipsSeen(tips=tuple(tips))):
+            self.told += len(tips)
+        else:
+            self.kept_back += len(tips)
 
     def __repr__(self) -> str:
         return f"<CacheLink {len(self._forecasts)} endpoints, told={self.told}>"

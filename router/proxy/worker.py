@@ -314,9 +314,11 @@ class Worker:
     def _push_back(self, id_: EndpointId, until: float) -> None:
         self._channel.send(PushedBack(id=id_, until=until))
 
-    def _tell_tips(self, message: Message) -> None:
-        if self._channel.backlog < MAX_CHANNEL_BACKLOG:
-            self._channel.send(message)
+    def _tell_tips(self, message: Message) -> bool:
+        if self._channel.backlog >= MAX_CHANNEL_BACKLOG:
+            return False
+        self._channel.send(message)
+        return True
 
     async def _report_for_ever(self) -> None:
         while True:

@@ -120,6 +120,7 @@ BEYOND += (
     "needs a weight",
     "and scrape is off",
     "does not tell",
+    "what caches hold",
 )
 
 

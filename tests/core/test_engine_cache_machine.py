@@ -164,7 +164,8 @@ class ToldMirror(RuleBasedStateMachine):
         if seen and not early:
             self.view.tie(tip)
         self.settle()
-        if seen and self.hear and self.view.cache.ties:
+        # Of what was there before the picture began not all may be tied.
+        if seen and self.hear and self.view.cache._tied.keys() >= {tip.end, *names}:
             self.tied[prompt] = None
 
     @precondition(lambda self: self.engine.present)

@@ -73,7 +73,12 @@ def sent() -> list[Message]:
 def link(rig: Rig, sent: list[Message]) -> CacheLink:
     rig.balancer = PredictedTtft.Spec()
     rig.kv_events = KvEvents()
-    return CacheLink(sent.append)
+
+    def send(message: Message) -> bool:
+        sent.append(message)
+        return True
+
+    return CacheLink(send)
 
 
 async def ask(rig: Rig, text: str) -> dict[str, str]:

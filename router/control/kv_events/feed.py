@@ -36,15 +36,19 @@ class Feed:
         return self._worker.channel.open
 
     def add(self, news: Iterable[CacheNews]) -> bool:
-        """Returns whether there was room; if not, nothing waits any more."""
-        for one in news:
-            self._waiting.append(one)
-            self._size += _size(one)
-        if self._size <= MOST:
-            return True
-        self._waiting.clear()
-        self._size = 0
-        return False
+        """Returns whether there was room; if not, it is left out."""
+        news = list(news)
+        size = sum(map(_size, news))
+        if self._size + size > MOST:
+            return False
+        self._waiting.extend(news)
+        self._size += size
+        return True
+
+    def begin_anew(self, news: Iterable[CacheNews]) -> None:
+        """Forget what waits; tell this, for which there is always room."""
+        self._waiting = deque(news)
+        self._size = sum(map(_size, self._waiting))
 
     def tell(self) -> bool:
         """Send some of it; returns whether more waits."""

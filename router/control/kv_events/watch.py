@@ -34,9 +34,13 @@ if TYPE_CHECKING:
 GATHER: Final = 0.02
 """Seconds in which changes gather before workers are told."""
 MOST_BLOCKS: Final = 4_000_000
-"""Known of all engines together: 600 MB."""
+"""Known of all engines together: 640 MB."""
 PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before the next connection, by the number of failures in a row."""
+
+MOST_SOCKETS: Final = 1 << 16
+"""ZeroMQ's, of which an engine takes five; it has room for a thousand by default."""
+NOT_YET: Final = "not connected yet"
 
 
 class Listening:
@@ -44,17 +48,19 @@ class Listening:
 
     Attributes:
         most: blocks that are known of it.
+        counted: blocks that are known of it, as they were counted among all engines' last.
         problem: why it is not in step, None while it is.
         told: the last word on that in the journal.
     """
 
-    __slots__ = ("most", "problem", "standing", "told", "view")
+    __slots__ = ("counted", "most", "problem", "standing", "told", "view")
 
     def __init__(self, standing: Standing, most: int) -> None:
         self.standing = standing
         self.most = most
+        self.counted = 0
         self.view = EngineView(standing.endpoint.id, most)
-        self.problem: str | None = "not connected yet"
+        self.problem: str | None = NOT_YET
         self.told = False
 
 
@@ -90,6 +96,8 @@ class KvEventWatch:
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._log = logger("kv-events")
         self._down: set[str] = set()
+        self._dirty: dict[Listening, None] = {}
+        self._known = 0
         roster.subscribe(self._hosts_changed)
 
     def reconcile(self, snapshot: Snapshot) -> None:
@@ -101,12 +109,19 @@ class KvEventWatch:
                 wanted[id_] = (standing, settings)
                 known = self.listening.get(id_)
                 if known is None or known.standing is not standing:
+                    if known is not None:
+                        self._forget(known)
                     self.listening[id_] = Listening(standing, settings.most_blocks)
                 else:
                     known.most = settings.most_blocks
         for id_ in [id_ for id_ in self.listening if id_ not in wanted]:
-            del self.listening[id_]
+            self._forget(self.listening.pop(id_))
+        self._down &= self.listening.keys()
         self._watches.reconcile(wanted)
+
+    def _forget(self, listening: Listening) -> None:
+        self._known -= listening.counted
+        self._dirty.pop(listening, None)
 
     async def close(self) -> None:
         await self._watches.close()
@@ -119,16 +134,17 @@ class KvEventWatch:
 
     async def _watch(self, standing: Standing, settings: KvEvents) -> None:
         listening = self.listening[standing.endpoint.id]
+        self._lost(listening, NOT_YET)  # with other settings it may be another engine
         failures = 0
         while True:
             batches = listening.view.counts.batches
             try:
                 await self._listen(listening, settings)
             except NoSource as error:
-                listening.problem = str(error)
-            finally:
-                listening.view.lost()
-                self._changed(listening)
+                self._lost(listening, str(error))
+            except Exception as error:  # whatever it was, nothing of this engine can be relied on
+                self._log.exception("listening failed", endpoint=standing.endpoint.id)
+                self._lost(listening, repr(error))
             failures = 0 if listening.view.counts.batches > batches else failures + 1
             pause = PAUSES[min(failures, len(PAUSES) - 1)]
             await asyncio.sleep(pause * (0.8 + 0.4 * self._rng.random()))
@@ -142,11 +158,17 @@ class KvEventWatch:
         source = await find(self._client, listening.standing.endpoint, settings)
         if self._context is None:
             self._context = zmq.Context()
+            self._context.set(zmq.MAX_SOCKETS, MOST_SOCKETS)
         changed = partial(self._changed, listening)
         try:
             await Session(self._context, source, listening.view, changed).run()
         except zmq.ZMQError as error:
             raise NoSource(f"{source.subscribe}: {error.strerror}") from None
+
+    def _lost(self, listening: Listening, problem: str) -> None:
+        listening.view.lost()
+        listening.problem = problem
+        self._changed(listening)
 
     def _changed(self, listening: Listening) -> None:
         """Something may have changed of what is known of an engine."""
@@ -158,6 +180,7 @@ class KvEventWatch:
         if view.in_step is not listening.told:
             listening.told = view.in_step
             self._report(listening)
+        self._dirty[listening] = None
         self._soon()
 
     def _soon(self) -> None:
@@ -199,23 +222,26 @@ class KvEventWatch:
     def _hosts_changed(self, updates: tuple[HostUpdate, ...]) -> None:
         """A worker forgets what an endpoint holds that is down; tell it when that is up again."""
         for update in updates:
+            listening = self.listening.get(update.id)
+            if listening is None:
+                continue
             if not update.healthy:
                 self._down.add(update.id)
             elif update.id in self._down:
                 self._down.remove(update.id)
-                if (listening := self.listening.get(update.id)) is not None:
-                    self._spread(listening.view.all())
-                    self._soon()
+                self._spread(listening.view.all())
+                self._soon()
 
     def _flush(self) -> None:
         self._due = None
-        for listening in self.listening.values():
+        dirty, self._dirty = self._dirty, {}
+        for listening in dirty:
             self._spread(listening.view.take())
+            self._share_room(listening)
         self._feeds = [feed for feed in self._feeds if feed.open]
         waiting = [feed.tell() for feed in self._feeds]
         if any(waiting):
             self._soon()
-        self._share_room()
 
     def _spread(self, news: list[CacheNews]) -> None:
         if not news:
@@ -223,16 +249,17 @@ class KvEventWatch:
         for feed in self._feeds:
             if not feed.add(news):
                 self.behind += 1
-                for one in self.listening.values():
-                    doubt = CacheNews(one.view.endpoint, False)
-                    feed.add([doubt, *one.view.all()])
+                views = [listening.view for listening in self.listening.values()]
+                feed.begin_anew([CacheNews(view.endpoint, False) for view in views])
+                for view in views:
+                    feed.add(view.all())  # what finds no room is estimated
 
-    def _share_room(self) -> None:
-        """Let engines have no more blocks known than there is room for in all."""
-        known = sum(listening.view.cache.known for listening in self.listening.values())
-        for listening in self.listening.values():
-            cache = listening.view.cache
-            cache.limit(min(listening.most, cache.known + max(0, MOST_BLOCKS - known)))
+    def _share_room(self, listening: Listening) -> None:
+        """Let no more of its blocks be known than there is room for in all."""
+        cache = listening.view.cache
+        self._known += cache.known - listening.counted
+        listening.counted = cache.known
+        cache.limit(min(listening.most, cache.known + max(0, MOST_BLOCKS - self._known)))
 
     def seen(self, id_: str) -> dict[str, Any] | None:
         """What is known of an endpoint's cache, None where nobody listens to it."""

@@ -6,7 +6,7 @@ before it: it stays known, is not found, and is found again when that comes back
 forerunners are not known, because they were stored before anybody listened, these are taken to be
 there: the engine had them when it computed the block.
 
-A block is one entry of a dict and a row of arrays, 150 bytes; blocks with the same one before them
+A block is one entry of a dict and a row of arrays, 160 bytes; blocks with the same one before them
 are linked to one another, so that whatever happens costs only what it changes.
 """
 
@@ -205,6 +205,11 @@ class Blocks:
     def _spread(self, row: int, found: bool) -> None:
         """The block is found now, or no longer; so are those behind it that are there."""
         flags, watched, names = self._flags, self._watched, self._names
+        if self._behind[row] == _NONE:  # nearly always: chains grow and shrink at their ends
+            flags[row] ^= _FOUND
+            if names[row] in watched:
+                self._changed(names[row], found)
+            return
         waiting = [row]
         while waiting:
             row = waiting.pop()

@@ -18,10 +18,10 @@ from router.core.engine_cache.blocks import DEVICE, Blocks
 from router.core.prefix.blocks import DEPTHS
 
 MOST_BLOCKS: Final = 1 << 19
-"""Of one engine: eight million tokens in blocks of 16, 80 MB."""
+"""Of one engine: eight million tokens in blocks of 16, 84 MB."""
 
 MOST_TIES: Final = 1 << 17
-"""Of one engine, at 200 bytes."""
+"""Of one engine, at 140 bytes."""
 
 MOST_WAITING: Final = 1024
 """Tips whose blocks nobody has told of yet; the oldest give way."""

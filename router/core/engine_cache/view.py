@@ -62,7 +62,10 @@ class EngineView:
         most_blocks: that are known of it.
 
     Attributes:
-        in_step: nothing is missing of what it told since ``whole`` or since the picture began.
+        cache: what it holds.
+        counts: of what happened.
+        in_step: nothing is missing of what it has told since the picture began.
+        sequence: of its batches.
     """
 
     __slots__ = (
