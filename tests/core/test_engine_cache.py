@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from router.core.engine_cache import cache as cache_module
 from router.core.engine_cache.blocks import DEVICE, HOST, Blocks
 from router.core.engine_cache.cache import MOST_WAITING, EngineCache, Tip
 from router.core.engine_cache.view import EngineView
@@ -96,10 +97,12 @@ def test_what_is_gone_takes_no_room() -> None:
 def test_blocks_are_bounded_and_room_is_used_again() -> None:
     blocks = Blocks(3, (), lambda *_: None)
     blocks.stored([1, 2, 3, 4, 5], None)
-    assert (len(blocks), blocks.unknown) == (3, 2)
+    assert (len(blocks), blocks.unknown, blocks.whole) == (3, 2, False)
     blocks.removed([5, 4, 3])
     blocks.stored([3, 4], 2)
     assert [blocks.found(one) for one in (1, 2, 3, 4)] == [True, True, True, False]
+    blocks.clear()
+    assert blocks.whole
 
 
 def test_a_long_chain_is_forgotten_at_once() -> None:
@@ -212,6 +215,16 @@ def test_ties_are_bounded_and_what_is_gone_gives_way() -> None:
     cache.tie(Tip(21, 2, (201,), 1.0, 0))
     assert news.held[201]
     assert cache.ties <= 9
+
+
+def test_what_is_gone_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MOST_GONE", 2)
+    cache, news = cache_with()
+    cache.tie(TIP)
+    cache.remove([16, 15, 14, 13, 12, 11])
+    assert cache.ties == 9 - 2, "two names were tied to the first that went"
+    cache.store(list(range(11, 17)), 10, 64)
+    assert [name for name in (99, *NAMES) if not news.held[name]] == [99, 108]
 
 
 def test_volume_is_counted_without_any_tip() -> None:

@@ -40,7 +40,8 @@ class Blocks:
 
     Attributes:
         held: blocks that the engine holds, as far as they are known.
-        unknown: blocks for which there was no room.
+        unknown: blocks for which there was no room, in all.
+        whole: there was room for all of what is there.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Blocks:
         "held",
         "most",
         "unknown",
+        "whole",
     )
 
     def __init__(
@@ -70,6 +72,7 @@ class Blocks:
 
     def _begin(self) -> None:
         self.held = 0
+        self.whole = True
         self._rows: dict[int, int] = {}
         self._free: list[int] = []
         self._names = array("Q")
@@ -167,6 +170,7 @@ class Blocks:
         """A row for a block behind the row ``last``; ``_UNKNOWN`` where there is no room."""
         if len(self._rows) >= self.most:
             self.unknown += 1
+            self.whole = False
             return _UNKNOWN
         if self._free:
             row = self._free.pop()

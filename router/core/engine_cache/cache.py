@@ -23,6 +23,10 @@ MOST_BLOCKS: Final = 1 << 19
 MOST_TIES: Final = 1 << 17
 """Of one engine, at 140 bytes."""
 
+MOST_GONE: Final = 1 << 14
+"""Tied blocks that are not found; the ties of the longest gone give way. An engine of a million
+tokens in blocks of 16 has some 5000 whose prompts may come again."""
+
 MOST_WAITING: Final = 1024
 """Tips whose blocks nobody has told of yet; the oldest give way."""
 
@@ -134,6 +138,11 @@ class EngineCache:
         return self._blocks.unknown
 
     @property
+    def whole(self) -> bool:
+        """Whether there was room for all that it holds."""
+        return self._blocks.whole
+
+    @property
     def ties(self) -> int:
         return len(self._tied)
 
@@ -216,7 +225,7 @@ class EngineCache:
         self._names[block] = (*self._names.get(block, ()), name)
         found = self._blocks.found(block)
         if not found:
-            self._gone[block] = None
+            self._miss(block)
         self._news.tied(name, found)
         return True
 
@@ -242,9 +251,15 @@ class EngineCache:
         if found:
             self._gone.pop(block, None)
         else:
-            self._gone[block] = None
+            self._miss(block)
         for name in self._names[block]:
             self._news.tied(name, found)
+
+    def _miss(self, block: int) -> None:
+        """A tied block is not found."""
+        self._gone[block] = None
+        if len(self._gone) > MOST_GONE:
+            self._make_room()
 
     def __repr__(self) -> str:
         return f"<EngineCache {self._blocks!r}, {len(self._tied)} names tied>"

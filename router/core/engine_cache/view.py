@@ -104,7 +104,7 @@ class EngineView:
     @property
     def whole(self) -> bool:
         """Whether all that it holds is known."""
-        return self.sequence.whole and not self.cache.unknown
+        return self.sequence.whole and self.cache.whole
 
     # --- the connection -------------------------------------------------------------------------
 
