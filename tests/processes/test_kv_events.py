@@ -143,7 +143,7 @@ async def test_what_got_lost_on_the_way_is_asked_for(tmp_path):
         publisher._pub = Deaf(publisher._pub)
         for topic in ("rust", "tides"):
             await client.ask(prompt(topic))
-        assert publisher.published == 4
+        await until(lambda: publisher.published == 4)
         publisher._pub = publisher._pub._sock
         await client.ask(prompt("moss"))
         await until(client.knows)
@@ -211,22 +211,24 @@ async def test_events_without_tips_tell_how_much_is_held(tmp_path, monkeypatch, 
     """As stock vLLM and SGLang publish them: nothing is exact, but its size is the engine's own."""
     monkeypatch.setattr("engine.emulator.service.prefix_tip", lambda name, blocks: "-:0")
     text = "scrape: {interval: 100ms, timeout: 2s}"
-    async with emulator("a", SMALL, kv_events=EVENTS) as a:
+    # Room for 48 of the router's blocks; of what is asked for later there are 112.
+    timing = Timing(num_blocks=385, block_size=BLOCK)
+    async with emulator("a", timing, kv_events=EVENTS) as a:
         config = listening(a.address, events=events).replace(text, "scrape: off")
         async with serving(tmp_path, config) as router:
             client, id_ = Client(router, a), f"demo/{a.address}"
             if events == "auto":
                 await until(lambda: in_step(router))
-            others = list(TOPICS)[1:]
-            for batches, topic in enumerate(["whales", *others, *others, *others], 1):
+            others = [f"{topic}{turn}" for turn in range(8) for topic in list(TOPICS)[1:]]
+            for batches, topic in enumerate(["whales", *others], 1):
                 await client.ask(prompt(topic))
                 if events == "auto":
                     await until(partial(has_told, router, a.address, batches))
-                    await asyncio.sleep(0.1)  # in which the worker is told
+                    await asyncio.sleep(0.02)  # in which the worker is told
             if events == "auto":
                 await until(lambda: expects(client, "whales", {id_: 0}))
                 await until(lambda: counted(router, a.address))
-                await until(lambda: expects(client, "rust", client.held(prompt("rust"))))
+                await until(lambda: expects(client, "rust7", {id_: 512}))
             async with router.session.post(f"{a.url}/reset_prefix_cache") as answer:
                 assert answer.status == 200
             if events == "auto":
