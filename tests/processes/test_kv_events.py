@@ -176,7 +176,7 @@ async def test_an_engine_that_starts_anew_holds_nothing(tmp_path):
             story = [line for line in router.log if '"part": "kv-events"' in line]
             words = [word for line in story for word in ("exactly", "estimated") if word in line]
             assert words[:3] == ["exactly", "estimated", "exactly"], story
-            _, page = await router.text("/events?last=100&follow=no&kind=kv_events")
+            _, page = await router.text("/events?last=100&follow=no&kinds=kv_events")
             assert page.count('"in_step":true') >= 2
             assert page.count('"in_step":false') >= 1
 
