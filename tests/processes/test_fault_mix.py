@@ -6,6 +6,7 @@ After chunks that are not HTTP there is no place for an event: that stream is cu
 """
 
 import asyncio
+import contextlib
 import json
 import random
 from collections import Counter
@@ -16,7 +17,7 @@ import aiohttp
 import pytest
 
 from engine.emulator.profiles import Timing
-from tests.processes.router_process import RouterProcess, emulator, serving, until
+from tests.processes.router_process import PATIENCE, RouterProcess, emulator, serving, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -46,7 +47,11 @@ STANDING = {"unhealthy", "refuse"}
 """These take no rate: they are the whole engine's."""
 
 
-def configuration(engines: list[str]) -> str:
+LATE = "{type: predicted_ttft, hold_above: 150ms}"
+"""Requests wait in the router, where a fault of the endpoint they wait for must not strand them."""
+
+
+def configuration(engines: list[str], balancer: str) -> str:
     listed = ", ".join(engines)
     return f"""
 version: 1
@@ -56,7 +61,7 @@ admin: {{address: "127.0.0.1:0"}}
 clusters:
   - name: demo
     endpoints: [{listed}]
-    balancer: {{type: least_request}}
+    balancer: {balancer}
     health:
       active: {{interval: 100ms, timeout: 1s, rise: 1, fall: 2}}
       outlier:
@@ -137,8 +142,21 @@ def troubles_of(rng: random.Random) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_no_client_notices_one_failing_engine_of_four(tmp_path: Any, seed: int) -> None:
+async def met(balancer: str, condition: Any) -> None:
+    """Wait for it; not for long where a slow engine may get little while others are idle, as it
+    does from who predicts."""
+    late = balancer == LATE
+    with contextlib.suppress(*([AssertionError] if late else [])):
+        await until(condition, 4.0 if late else PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("seed", "balancer"),
+    [*((seed, "{type: least_request}") for seed in (1, 2, 3)), (4, LATE), (5, LATE)],
+)
+async def test_no_client_notices_one_failing_engine_of_four(
+    tmp_path: Any, seed: int, balancer: str
+) -> None:
     rng = random.Random(seed)
     timing = Timing(decode_step=0.004)
     hits: Counter[str] = Counter()
@@ -149,7 +167,7 @@ async def test_no_client_notices_one_failing_engine_of_four(tmp_path: Any, seed:
             for name in names
         ]
         failing = engines[0].address
-        text = configuration([engine.address for engine in engines])
+        text = configuration([engine.address for engine in engines], balancer)
         router = await stack.enter_async_context(serving(tmp_path, text))
 
         async def outcomes() -> dict[str, int]:
@@ -184,7 +202,9 @@ async def test_no_client_notices_one_failing_engine_of_four(tmp_path: Any, seed:
         try:
             for _ in range(PHASES):
                 before = await good()
-                await until(lambda before=before: grown(good, before, 2))  # it is in rotation
+                await met(
+                    balancer, lambda before=before: grown(good, before, 2)
+                )  # it is in rotation
                 mix, before = troubles_of(rng), await bad()
                 if any(trouble["kind"] == "bad_chunk" for trouble in mix):
                     load.allowed.add("broken")
@@ -193,14 +213,14 @@ async def test_no_client_notices_one_failing_engine_of_four(tmp_path: Any, seed:
                 if {trouble["kind"] for trouble in mix} <= {"unhealthy"}:
                     await until(lambda: _unhealthy(router, failing))
                 else:
-                    await until(lambda before=before: grown(bad, before, ENOUGH))
+                    await met(balancer, lambda before=before: grown(bad, before, ENOUGH))
                 hits["+".join(trouble["kind"] for trouble in mix)] += await bad() - before
                 await control("DELETE")
         finally:
             stop.set()
             await running
     assert not load.failures, (hits, load.seen, load.failures[:10])
-    assert hits.total() >= ENOUGH * (PHASES - 2), hits
+    assert hits.total() >= (ENOUGH if balancer == LATE else ENOUGH * (PHASES - 2)), hits
     assert load.seen["good"] > 10 * hits.total() / ENOUGH, load.seen
 
 
