@@ -147,12 +147,12 @@ async def met(balancer: str, condition: Any) -> None:
     does from who predicts."""
     late = balancer == LATE
     with contextlib.suppress(*([AssertionError] if late else [])):
-        await until(condition, 4.0 if late else PATIENCE)
+        await until(condition, 2.0 if late else PATIENCE)
 
 
 @pytest.mark.parametrize(
     ("seed", "balancer"),
-    [*((seed, "{type: least_request}") for seed in (1, 2, 3)), (4, LATE), (5, LATE)],
+    [*((seed, "{type: least_request}") for seed in (1, 2, 3)), (4, LATE)],
 )
 async def test_no_client_notices_one_failing_engine_of_four(
     tmp_path: Any, seed: int, balancer: str
