@@ -160,6 +160,7 @@ async def test_no_client_notices_one_failing_engine_of_four(
     rng = random.Random(seed)
     timing = Timing(decode_step=0.004)
     hits: Counter[str] = Counter()
+    due = 0
     async with AsyncExitStack() as stack:
         names = ("failing", "b", "c", "d")
         engines = [
@@ -210,9 +211,11 @@ async def test_no_client_notices_one_failing_engine_of_four(
                     load.allowed.add("broken")
                 for trouble in sorted(mix, key=lambda trouble: trouble["kind"] == "refuse"):
                     await control("POST", **trouble)
-                if {trouble["kind"] for trouble in mix} <= {"unhealthy"}:
+                if any(trouble["kind"] == "unhealthy" for trouble in mix):
+                    # It may be out of rotation before anything else goes wrong there.
                     await until(lambda: _unhealthy(router, failing))
                 else:
+                    due += ENOUGH
                     await met(balancer, lambda before=before: grown(bad, before, ENOUGH))
                 hits["+".join(trouble["kind"] for trouble in mix)] += await bad() - before
                 await control("DELETE")
@@ -220,7 +223,7 @@ async def test_no_client_notices_one_failing_engine_of_four(
             stop.set()
             await running
     assert not load.failures, (hits, load.seen, load.failures[:10])
-    assert hits.total() >= (ENOUGH if balancer == LATE else ENOUGH * (PHASES - 2)), hits
+    assert hits.total() >= (ENOUGH if balancer == LATE else due), hits
     assert load.seen["good"] > 10 * hits.total() / ENOUGH, load.seen
 
 
