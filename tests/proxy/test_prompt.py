@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -260,7 +259,7 @@ def test_broken_bodies_are_no_worse_for_being_named(
     with decoding_up_to(0 if ends else 1 << 20):
         plain, named = (_outcome(bytes(body), aliases) for aliases in (None, {}))
     if isinstance(named, peek.Peek):
-        named = msgspec.structs.replace(named, checkpoints=(), prompt_bytes=0)
+        named = named.with_prompt((), 0)
     if not ends:
         assert named == plain
 
