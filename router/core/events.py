@@ -43,7 +43,7 @@ class Stage(enum.IntEnum):
 
 
 class _Value:
-    """Two that say the same are equal."""
+    """Two that say the same are equal, so what they say is exact: 17 digits make a float."""
 
     __slots__ = ()
 
@@ -217,8 +217,9 @@ class Connect(_Value):
 
     def __repr__(self) -> str:
         return (
-            f"<Connect {self.endpoint.id} attempt={self.attempt} within={self.connect_timeout:g} "
-            f"head={self.first_byte_timeout:g} race={self.race} hedge={self.hedge_after:g}>"
+            f"<Connect {self.endpoint.id} attempt={self.attempt} "
+            f"within={self.connect_timeout:.17g} head={self.first_byte_timeout:.17g} "
+            f"race={self.race} hedge={self.hedge_after:.17g}>"
         )
 
 
@@ -243,8 +244,9 @@ class SendToo(_Value):
 
     def __repr__(self) -> str:
         return (
-            f"<SendToo {self.endpoint.id} attempt={self.attempt} within={self.connect_timeout:g} "
-            f"head={self.first_byte_timeout:g} hedge={self.hedge_after:g}>"
+            f"<SendToo {self.endpoint.id} attempt={self.attempt} "
+            f"within={self.connect_timeout:.17g} head={self.first_byte_timeout:.17g} "
+            f"hedge={self.hedge_after:.17g}>"
         )
 
 
@@ -273,7 +275,7 @@ class Wait(_Value):
         self.stage: Final = stage
 
     def __repr__(self) -> str:
-        return f"<Wait {self.timeout:g} {self.stage.name}>"
+        return f"<Wait {self.timeout:.17g} {self.stage.name}>"
 
 
 class Hold(_Value):
@@ -285,7 +287,7 @@ class Hold(_Value):
         self.seconds: Final = seconds
 
     def __repr__(self) -> str:
-        return f"<Hold {self.seconds:g}>"
+        return f"<Hold {self.seconds:.17g}>"
 
 
 class Relay(_Value):
@@ -302,7 +304,7 @@ class Relay(_Value):
         self.mark: Final = mark
 
     def __repr__(self) -> str:
-        return f"<Relay idle={self.idle_timeout:g} mark={self.mark}>"
+        return f"<Relay idle={self.idle_timeout:.17g} mark={self.mark}>"
 
 
 class Stall(_Value):
@@ -314,7 +316,7 @@ class Stall(_Value):
         self.seconds: Final = seconds
 
     def __repr__(self) -> str:
-        return f"<Stall {self.seconds:g}>"
+        return f"<Stall {self.seconds:.17g}>"
 
 
 class Reject(_Value):

@@ -71,7 +71,7 @@ class Verdict:
         return hash((self.allowed, self.remaining, self.wait))
 
     def __repr__(self) -> str:
-        return f"<Verdict {self.allowed} remaining={self.remaining:g} wait={self.wait:g}>"
+        return f"<Verdict {self.allowed} remaining={self.remaining:.17g} wait={self.wait:.17g}>"
 
 
 def filled(level: float, since: float, spec: BucketSpec) -> float:
