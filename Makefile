@@ -58,7 +58,7 @@ format: $(VENV)/.installed-dev
 # The package with its hot path as machine code: PYTHONPATH=build/compiled puts it in front.
 compiled: $(VENV)/.installed-dev
 	rm -rf build
-	WARMPATH_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib build/compiled
+	WARMPATH_COMPILE=1 $(PIP_INSTALL) --no-deps --target build/compiled .
 
 # Without PYTHONSAFEPATH the checkout would come first, interpreted.
 test-compiled: compiled

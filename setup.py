@@ -1,7 +1,8 @@
 """Compiles the data plane's hot path to C where asked: ``WARMPATH_COMPILE=1 pip install .``
 
-The modules are the same typed Python; mypyc turns them into extensions. Without the variable, or
-without a compiler, they run as they are.
+The modules are the same typed Python; mypyc turns them into extensions. Without the variable
+they run as they are. What is compiled is type-checked first, with all that it imports, so the
+isolated environment of a build needs these libraries too.
 """
 
 import os
@@ -88,7 +89,7 @@ COMPILED = [
 extensions = []
 requires = []
 if os.environ.get("WARMPATH_COMPILE") == "1":
-    requires = ["mypy==2.4.1"]
+    requires = ["mypy==2.4.1", "msgspec>=0.22", "pyjwt>=2.15", "xxhash>=4.1"]
     try:
         from mypyc.build import mypycify
     except ImportError:  # the build front end is only asking what to install for the build
