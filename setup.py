@@ -17,6 +17,7 @@ COMPILED = [
     "router/core/admission/controller.py",
     "router/core/admission/estimates.py",
     "router/core/admission/limiter.py",
+    "router/core/admission/meter.py",
     "router/core/admission/places.py",
     "router/core/admission/plan.py",
     "router/core/admission/rate_limit.py",

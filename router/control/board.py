@@ -13,22 +13,23 @@ descriptor to the workers and clears the column of a worker that died.
 import mmap
 import os
 import tempfile
+from typing import Final
 
 from router.control.shared_buckets import ENTRY, SharedBuckets
 from router.core.affinity import AffinityTable
 from router.core.session.table import SessionTable
 from router.core.shared_load import SharedLoad
 
-CELL = 8
-DEFAULT_ROWS = 4096
-DEFAULT_WORDS = 1 << 16
-BUCKETS = 1 << 14
+CELL: Final = 8
+DEFAULT_ROWS: Final = 4096
+DEFAULT_WORDS: Final = 1 << 16
+BUCKETS: Final = 1 << 14
 """Rate limit buckets; a multiple of the ways of ``SharedBuckets``."""
 
 
-SESSIONS = 1 << 15
+SESSIONS: Final = 1 << 15
 """Sessions remembered at one time; a power of two."""
-MANY = 6
+MANY: Final = 6
 """Workers above which their counts are summed up as a slice."""
 
 

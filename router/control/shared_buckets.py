@@ -7,6 +7,10 @@ each other, and freed by the kernel should its holder die. Lock and unlock cost 
 paid only by requests that a limit applies to; see docs/adr for what was chosen against. A set that
 is full gives up the bucket that will be full soonest: the one whose memory is worth least.
 
+Where a bucket was found last is remembered, and its key is compared before that is believed:
+others may have overwritten it. Of a key 62 bits are kept, which compiled code compares as numbers
+of the machine.
+
 What requests come to in the end is written behind: charges are summed up by bucket, and charged
 for many requests in one step: by ``flush``, before a draw is refused, and as soon as they come to
 more than a hundredth of a bucket.
@@ -14,6 +18,7 @@ more than a hundredth of a bucket.
 
 from collections.abc import Sequence
 from fcntl import LOCK_EX, LOCK_UN, lockf
+from typing import Final
 
 from router.core.admission.token_bucket import (
     BucketSpec,
@@ -24,17 +29,37 @@ from router.core.admission.token_bucket import (
     may_take,
 )
 
-WAYS = 4
-WORD = 8
-WORDS = 4
-ENTRY = WORDS * WORD
-SET = WAYS * WORDS
-SET_BYTES = WAYS * ENTRY
-OWED = 64
+WAYS: Final = 4
+WORD: Final = 8
+WORDS: Final = 4
+ENTRY: Final = WORDS * WORD
+SET: Final = WAYS * WORDS
+KEY_BITS: Final = (1 << 62) - 1
+OWED: Final = 64
 """Buckets whose charges wait for a flush; one more, and it is made at once."""
-SLACK = 0.01
+SLACK: Final = 0.01
 """Part of a bucket's capacity that may wait for a flush, unseen by other workers. Of a small
 bucket every charge is seen at once."""
+KNOWN: Final = 4096
+"""Buckets whose places are remembered."""
+
+# Compiled, a name of another module is looked up each time unless it is final here.
+_lock: Final = lockf
+_EX: Final = LOCK_EX
+_UN: Final = LOCK_UN
+
+
+class Place:
+    """Where a bucket is: ``first`` word of its set, the word its entry was ``at`` last, and whether
+    it was still ``there``."""
+
+    __slots__ = ("at", "first", "key", "there")
+
+    def __init__(self, key: int, first: int) -> None:
+        self.key: Final = key
+        self.first: Final = first
+        self.at = first
+        self.there = False
 
 
 class SharedBuckets:
@@ -56,24 +81,26 @@ class SharedBuckets:
         "_numbers",
         "_offset",
         "_owed",
+        "_places",
         "_sets",
         "forgotten",
     )
 
     def __init__(self, memory: memoryview, fd: int, offset: int) -> None:
-        self._sets = len(memory) // (ENTRY * WAYS)
+        self._sets = len(memory) // (SET * WORD)
         if self._sets < 1:
-            raise ValueError(f"memory must hold at least {ENTRY * WAYS} bytes")
-        self._keys: memoryview[int] = memory.cast("Q")
+            raise ValueError(f"memory must hold at least {SET * WORD} bytes")
+        self._keys: memoryview[int] = memory.cast("q")
         self._numbers: memoryview[float] = memory.cast("d")
         self._fd = fd
         self._offset = offset
+        self._places: dict[int, Place] = {}
         self._owed: dict[int, tuple[BucketSpec, float]] = {}
         self._forgiven = 0.0
         self.forgotten = 0
 
     def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
-        verdicts = self._take_one(draws[0], now) if len(draws) == 1 else self._take(draws, now)
+        verdicts = self._take(draws, now)
         if self._owed and not may_take(draws, verdicts):
             # Perhaps it is there, and not yet given back.
             self._settle(now)
@@ -81,24 +108,16 @@ class SharedBuckets:
         return verdicts
 
     def _take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
-        """The core's steps are written out here and below, which saves half of the time."""
-        keys, numbers, sets = self._keys, self._numbers, self._sets
-        firsts = [(draw.key or 1) % sets * SET for draw in draws]
-        low = min(firsts)
-        start, size = self._offset + low * WORD, (max(firsts) - low) * WORD + SET_BYTES
+        """The core's steps are written out here, which saves a third of the time."""
+        places, start, size = self._find(draws)
         fits = True
         verdicts: list[Verdict] = []
-        lockf(self._fd, LOCK_EX, size, start)
+        _lock(self._fd, _EX, size, start)
         try:
-            places: list[int] = []
             for index in range(len(draws)):
-                draw, first = draws[index], firsts[index]
-                spec, key = draw.spec, draw.key or 1
-                at = first if keys[first] == key else self._find(key)
-                places.append(at)
-                level = spec.capacity
-                if at >= 0:
-                    level = filled(numbers[at + 1], now - numbers[at + 2], spec)
+                draw = draws[index]
+                spec = draw.spec
+                level = self._level(places[index], spec, now)
                 left = level - draw.amount
                 if left >= -1e-9:
                     verdicts.append(Verdict(True, left if left > 0.0 else 0.0, 0.0))
@@ -106,61 +125,25 @@ class SharedBuckets:
                     verdicts.append(Verdict(False, level, -left / spec.fill_rate))
                     fits = fits and not draw.binding
             if fits:
-                for index in range(len(verdicts)):
+                for index in range(len(draws)):
                     verdict = verdicts[index]
-                    if not verdict.allowed:
-                        continue
-                    at, left, spec = places[index], verdict.remaining, draws[index].spec
-                    if at < 0:
-                        self._put(draws[index], index, places, left, now)
-                    else:
-                        numbers[at + 1] = left
-                        numbers[at + 2] = now
-                        numbers[at + 3] = now + (spec.capacity - left) / spec.fill_rate
+                    if verdict.allowed:
+                        self._put(places, index, draws[index].spec, verdict.remaining, now)
         finally:
-            lockf(self._fd, LOCK_UN, size, start)
+            _lock(self._fd, _UN, size, start)
         return tuple(verdicts)
 
-    def _take_one(self, draw: Draw, now: float) -> tuple[Verdict, ...]:
-        """As ``_take``, of a bucket alone: most requests draw on no other."""
-        key, spec, numbers = draw.key or 1, draw.spec, self._numbers
-        at = key % self._sets * SET
-        start, level = self._offset + at * WORD, spec.capacity
-        lockf(self._fd, LOCK_EX, SET_BYTES, start)
-        try:
-            if self._keys[at] != key:
-                at = self._find(key)
-            if at >= 0:
-                level = filled(numbers[at + 1], now - numbers[at + 2], spec)
-            left = level - draw.amount
-            if left < -1e-9:
-                return (Verdict(False, level, -left / spec.fill_rate),)
-            left = left if left > 0.0 else 0.0
-            if at < 0:
-                self._put(draw, 0, [at], left, now)
-            else:
-                numbers[at + 1] = left
-                numbers[at + 2] = now
-                numbers[at + 3] = now + (spec.capacity - left) / spec.fill_rate
-            return (Verdict(True, left, 0.0),)
-        finally:
-            lockf(self._fd, LOCK_UN, SET_BYTES, start)
-
     def charge(self, draws: Sequence[Draw], now: float) -> float:
-        sets = self._sets
-        firsts = [(draw.key or 1) % sets * SET for draw in draws]
-        low = min(firsts)
-        start, size = self._offset + low * WORD, (max(firsts) - low) * WORD + SET_BYTES
+        places, start, size = self._find(draws)
         total = 0.0
-        lockf(self._fd, LOCK_EX, size, start)
+        _lock(self._fd, _EX, size, start)
         try:
-            places = [self._find(draw.key or 1) for draw in draws]
             for index, draw in enumerate(draws):
                 level, forgiven = charged(self._level(places[index], draw.spec, now), draw)
-                self._put(draw, index, places, level, now)
+                self._put(places, index, draw.spec, level, now)
                 total += forgiven
         finally:
-            lockf(self._fd, LOCK_UN, size, start)
+            _lock(self._fd, _UN, size, start)
         return total
 
     def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
@@ -188,37 +171,66 @@ class SharedBuckets:
 
     def level(self, key: int, spec: BucketSpec, now: float) -> float:
         """Tokens in a bucket at this moment; changes nothing, and takes no lock."""
-        return self._level(self._find(key or 1), spec, now)
+        return self._level(self._place(key), spec, now)
 
-    def _find(self, key: int) -> int:
-        """The word where the key's entry is; -1 if there is none."""
-        keys = self._keys
-        first = key % self._sets * SET
-        if keys[first] == key:
-            return first
-        for at in (first + WORDS, first + 2 * WORDS, first + 3 * WORDS):
-            if keys[at] == key:
-                return at
-        return -1
+    # --- the table ----------------------------------------------------------------------------
 
-    def _level(self, at: int, spec: BucketSpec, now: float) -> float:
-        if at < 0:
-            return spec.capacity
-        return filled(self._numbers[at + 1], now - self._numbers[at + 2], spec)
+    def _find(self, draws: Sequence[Draw]) -> tuple[list[Place], int, int]:
+        """Places of the buckets, and what of the file to lock for them: its start and size."""
+        places: list[Place] = []
+        low, high = self._sets * SET, 0
+        for index in range(len(draws)):  # compiled, quicker than over a sequence of any kind
+            place = self._place(draws[index].key)
+            places.append(place)
+            first = place.first
+            low = min(low, first)
+            high = max(high, first)
+        return places, self._offset + low * WORD, (high - low + SET) * WORD
 
-    def _put(self, draw: Draw, index: int, places: list[int], level: float, now: float) -> None:
-        """Write a level to its place, or to one that none of this step's buckets has."""
-        spec, numbers, at = draw.spec, self._numbers, places[index]
-        if at < 0:
-            key = draw.key or 1
-            first = key % self._sets * SET
-            ways = [way for way in range(first, first + SET, WORDS) if way not in places]
-            # One never used was full at time zero, so it goes first.
-            at = min(ways, key=lambda way: numbers[way + 3], default=first)
-            if self._keys[at] and numbers[at + 3] > now:
-                self.forgotten += 1
-            self._keys[at] = key
-            places[index] = at
+    def _place(self, key: int) -> Place:
+        place = self._places.get(key)
+        if place is None:
+            if len(self._places) >= KNOWN:
+                self._places.clear()
+            word = key & KEY_BITS or 1  # zero is an entry that is free
+            place = self._places[key] = Place(word, word % self._sets * SET)
+        return place
+
+    def _level(self, place: Place, spec: BucketSpec, now: float) -> float:
+        """Of a bucket; full if it has no entry. Finds out where that is."""
+        keys, key, at = self._keys, place.key, place.at
+        if keys[at] != key:
+            place.there = False
+            for at in range(place.first, place.first + SET, WORDS):
+                if keys[at] == key:
+                    place.at = at
+                    break
+            else:
+                return spec.capacity
+        place.there = True
+        numbers = self._numbers
+        return filled(numbers[at + 1], now - numbers[at + 2], spec)
+
+    def _put(
+        self, places: list[Place], index: int, spec: BucketSpec, level: float, now: float
+    ) -> None:
+        """Write a level where ``_level`` has found the bucket, or in place of another one that is
+        not of this step."""
+        place, numbers = places[index], self._numbers
+        if not place.there:
+            self._make_room(place, {other.at for other in places if other.there}, now)
+        at = place.at
         numbers[at + 1] = level
         numbers[at + 2] = now
         numbers[at + 3] = now + (spec.capacity - level) / spec.fill_rate
+
+    def _make_room(self, place: Place, taken: set[int], now: float) -> None:
+        keys, numbers, first = self._keys, self._numbers, place.first
+        ways = [at for at in range(first, first + SET, WORDS) if at not in taken]
+        # One never used was full at time zero, so it goes first.
+        at = min(ways, key=lambda way: numbers[way + 3], default=first)
+        if keys[at] and numbers[at + 3] > now:
+            self.forgotten += 1
+        keys[at] = place.key
+        place.at = at
+        place.there = True

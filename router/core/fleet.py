@@ -7,6 +7,7 @@ is released, so that an endpoint that comes back finds its own in-flight count.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Final
 
 import msgspec
 
@@ -21,10 +22,10 @@ from router.core.model import AdminState, Endpoint, EndpointId
 from router.core.session.table import SessionTable
 from router.core.shared_load import SharedLoad, SoleWorker
 
-NEWS = 0.25
+NEWS: Final = 0.25
 """Seconds by which an endpoint must push its return back for the other workers to be told again."""
 
-TOLD_FOR = 5.0
+TOLD_FOR: Final = 5.0
 """Seconds for which the load counts that an answer told; a metrics page is read once a second."""
 
 

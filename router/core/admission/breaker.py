@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-HIGH = "!high"
+HIGH: Final = "!high"
 """After the cluster's name: the board's row of its places for high priority."""
-PENDING = "!pending"
+PENDING: Final = "!pending"
 """After that: the row in which workers tell how many wait."""
 
 

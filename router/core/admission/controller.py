@@ -7,7 +7,7 @@ at which places were seen to become free.
 """
 
 from math import ceil, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core import errors
 from router.core.admission.tenancy import cost, tenant
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from router.core.exchange import Exchange
     from router.core.traffic import ClusterTraffic
 
-OVERLOADED = b"x-envoy-overloaded: true"
+OVERLOADED: Final = b"x-envoy-overloaded: true"
 """Tells an Envoy in front not to try again at once."""
 
 

@@ -11,11 +11,11 @@ from typing import Final
 
 from router.core.model import BYTES_PER_TOKEN, LlmRequest
 
-WEIGHT = 1 / 16
+WEIGHT: Final = 1 / 16
 """Of a new sample in the average: it follows a change within some dozen requests."""
-MODELS = 1024
+MODELS: Final = 1024
 """Models that are remembered; beyond it the one longest unheard of is forgotten."""
-NO_ANSWER = (
+NO_ANSWER: Final = (
     "/embeddings",
     "/rerank",
     "/score",
@@ -25,7 +25,11 @@ NO_ANSWER = (
     "/pooling",
 )
 """Ends of paths whose answers are not generated."""
-_TOKEN_BYTES = (0.5, 64.0)
+GENERATING: Final = frozenset(
+    ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+)
+"""Paths of nearly all requests, whose ends need no look."""
+_TOKEN_BYTES: Final = (0.5, 64.0)
 """Bytes of body for a prompt's token that are believed; an image's body says nothing of text."""
 
 
@@ -78,6 +82,10 @@ class _Model:
         self.stream_bytes = 0.0  # not known: a chunk counts as a token
 
 
+def _generates(path: str) -> bool:
+    return path in GENERATING or not path.endswith(NO_ANSWER)
+
+
 class Estimator:
     """Guesses, and learns from what came of them. One for a process."""
 
@@ -93,7 +101,7 @@ class Estimator:
         model = self._models.get(request.model or "")
         size = settings.bytes_per_token if model is None else model.prompt_bytes
         prompt = min(settings.context, request.body_bytes / size)
-        if request.path.endswith(NO_ANSWER):
+        if not _generates(request.path):
             return prompt, 0.0
         if request.max_tokens is not None:
             return prompt, float(max(0, request.max_tokens))
@@ -106,7 +114,7 @@ class Estimator:
         """
         if seen.completion is not None:
             return float(seen.completion)
-        if request.path.endswith(NO_ANSWER) or not seen.body_bytes:
+        if not seen.body_bytes or not _generates(request.path):
             return 0.0
         model = self._models.get(request.model or "")
         if request.stream:

@@ -7,7 +7,7 @@ in one step; if no answer comes in time, ``on_failure`` says what holds instead.
 back what the machine's buckets gave.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core import errors
 from router.core.admission.claims import Claim, Wanted
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from router.core.exchange import Exchange
     from router.core.snapshot import Snapshot
 
-DEBIT_INTERVAL = 1.0
+_LIMITING: Final = State.LIMITING
+_DONE: Final = State.DONE
+_REJECTED: Final = State.REJECTED
+
+DEBIT_INTERVAL: Final = 1.0
 """Seconds between two looks at how long running answers have become."""
-
-
-NAMES = 4096
+NAMES: Final = 4096
 """Limits that are counted by name; names of generations long gone stay among them."""
 
 
@@ -163,8 +165,9 @@ class Limiter:
         ledger: Ledger,
     ) -> bool:
         """Keep what was said, and what was taken; False if the request is refused."""
-        reservation, limits, draws = exchange.reservation, *wanted
+        reservation = exchange.reservation
         assert reservation is not None
+        limits, draws = wanted
         standing = Standing(limits, draws, verdicts)
         before = exchange.standing
         exchange.standing = standing if before is None else before.with_more(standing)
@@ -178,7 +181,9 @@ class Limiter:
                 return False
             else:
                 passed.append(limit.name)
-        reservation.claims += claims
+        if reservation.claims:
+            claims = reservation.claims + claims
+        reservation.claims = claims
         for name in passed:
             _count(self.counts.passed, name)
         return True
@@ -213,7 +218,7 @@ class Limiter:
             reservation.ticket = self.shared.ask(exchange.serial, wanted[1])
         if reservation.ticket is None:
             return self.answered(exchange, None, now)
-        exchange.state = State.LIMITING
+        exchange.state = _LIMITING
         return Wait(self._rules.timeout)
 
     def answered(
@@ -303,9 +308,9 @@ class Limiter:
         left before the first byte has had its prompt computed.
         """
         seen = self.meter.consumed(exchange.serial, usage=True)
-        if exchange.state is State.DONE and exchange.flag == "-" and exchange.status < 400:
+        if exchange.state is _DONE and exchange.flag == "-" and exchange.status < 400:
             self.estimator.learn(exchange.request, seen)
-        if seen.prompt is None and (exchange.state is State.REJECTED or exchange.status >= 400):
+        if seen.prompt is None and (exchange.state is _REJECTED or exchange.status >= 400):
             return 0.0
         return self._used(exchange.request, reservation, seen)
 

@@ -22,7 +22,7 @@ Scope = Literal["machine", "global"]
 DescriptorKind = Literal["tenant", "key", "model", "user", "address", "header"]
 
 _KINDS: Final[dict[str, DescriptorKind]] = {kind: kind for kind in get_args(DescriptorKind)}
-CREDENTIALS = (b"authorization", b"x-api-key", b"api-key")
+CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key")
 """Headers in which clients of OpenAI, Anthropic and Azure send their key."""
 
 

@@ -5,20 +5,21 @@ ago fades, and the memory is bounded.
 """
 
 from math import log
+from typing import Final
 
-SMALLEST = 0.001
+SMALLEST: Final = 0.001
 """Seconds; the upper end of the first bucket."""
-GROWTH = 1.1
-BUCKETS = 150
+GROWTH: Final = 1.1
+BUCKETS: Final = 150
 """The last one ends at 1473 s."""
-ENOUGH = 100
+ENOUGH: Final = 100
 """Samples below which there is no answer."""
-HALVED_AT = 4096
+HALVED_AT: Final = 4096
 """Samples at which all counts are halved."""
-_FRESH = 32
+_FRESH: Final = 32
 """Samples for which an answer is remembered."""
 
-_LOG_GROWTH = log(GROWTH)
+_LOG_GROWTH: Final = log(GROWTH)
 
 
 class Quantiles:

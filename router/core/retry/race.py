@@ -90,8 +90,9 @@ def start(exchange: "Exchange", host: HostState) -> Connect:
     if policy.quantile is not None and hedges.latencies is None:
         hedges.latencies = Quantiles()
     after = policy.due(hedges.latencies) if race.hedges - race.before < policy.most else 0.0
-    limits = route.timeouts.connect, route.head_limit
-    return Connect(host.endpoint, exchange.attempt, *limits, race=True, hedge_after=after)
+    return Connect(
+        host.endpoint, exchange.attempt, route.timeouts.connect, route.head_limit, True, after
+    )
 
 
 # --- another attempt ------------------------------------------------------------------------

@@ -38,6 +38,7 @@ class Sticky:
         "_codes",
         "_is_cookie",
         "_line",
+        "_lines",
         "_read",
         "_salt",
         "_table",
@@ -61,6 +62,7 @@ class Sticky:
         self._all: tuple[HostState, ...] = ()
         self._by_code: dict[bytes, HostState] = {}
         self._codes: dict[HostState, bytes] = {}
+        self._lines: dict[HostState, bytes] = {}
         self._by_slot: dict[int, HostState] = {}
 
     def find(
@@ -76,7 +78,7 @@ class Sticky:
         if known:
             self.counts.moved += 1
             return None, ", session moved", value
-        if value is None and self.policy.kind != "cookie":
+        if value is None and not self._is_cookie:
             return None, "", None
         self.counts.begun += 1
         return None, ", new session", value
@@ -89,7 +91,7 @@ class Sticky:
         """
         if self._is_cookie:
             code = self._codes.get(host) or code_of(host)
-            return None if value == code else self._line % code
+            return None if value == code else self._lines.get(host) or self._line % code
         if value is not None:
             self._table.put(self._key(value), host.slot, now, self.policy.ttl)
         return None
@@ -108,11 +110,12 @@ class Sticky:
         if hosts.all is not self._all:
             self._all = hosts.all
             self._codes = {host: code_of(host) for host in hosts.all}
+            self._lines = {host: self._line % code for host, code in self._codes.items()}
             self._by_code = {code: host for host, code in self._codes.items()}
             self._by_slot = {host.slot: host for host in hosts.all}
         if value is None:
             return None, False
-        if self.policy.kind == "cookie":
+        if self._is_cookie:
             return self._by_code.get(value), True
         slot = self._table.get(self._key(value), now)
         return (None, False) if slot is None else (self._by_slot.get(slot), True)
