@@ -66,6 +66,7 @@ class Timeouts:
     queue: float = 30.0
 
 
+_hash: Final = xxhash.xxh3_64_intdigest
 CONVERSATION: Final = "conversation"
 REQUEST: Final = "request"
 
@@ -139,7 +140,7 @@ class Route:
             point = rng.randrange(total)
         else:
             # Mixed with the route's name: two routes must not split the same conversations alike.
-            point = xxhash.xxh3_64_intdigest(b"%x" % key + self.name.encode()) % total
+            point = _hash(b"%x" % key + self.name.encode()) % total
         for arm in arms:
             point -= arm.weight
             if point < 0:

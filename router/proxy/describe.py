@@ -13,8 +13,8 @@ from router.core.errors import BadRequest
 from router.core.explanation import Description, OwnAnswer
 from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
+from router.proxy import respond
 from router.proxy.door import Visit, open_door
-from router.proxy.downstream import too_large
 from router.proxy.known_heads import parse_request
 from router.proxy.paths import Body, look_up
 from router.proxy.peek import described, peek
@@ -46,7 +46,7 @@ def describe(words: Description, snapshot: Snapshot) -> LlmRequest:
     if kind in (Body.MODELS, Body.HEALTH):
         raise OwnAnswer(head.path)
     if len(body) > limits.max_body:
-        raise too_large(limits.max_body)
+        raise respond.too_large(limits.max_body)
     seen = peek([body], len(body), kind, head, snapshot.routes.aliases)
     visit = Visit(open_door())
     visit.client = words.client

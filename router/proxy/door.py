@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from typing import Final
 
 from router.core.access.certificates import names
 from router.core.access.tenants import ANONYMOUS, Access, Identity, missing
@@ -17,7 +18,7 @@ from router.proxy.credentials import credential_of, over_tls, without_credential
 from router.proxy.headers import RequestHead
 from router.proxy.tokens import TokenReader
 
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED: Final = 4096
 
 
 class Door:

@@ -9,7 +9,6 @@ client still sends is read and dropped for a moment, or it would get a reset ins
 """
 
 import asyncio
-import enum
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
@@ -20,9 +19,10 @@ from router.proxy.bad_head import refuse_early
 from router.proxy.chunked import ChunkedDecoder, ChunkError
 from router.proxy.cross_origin import permission
 from router.proxy.door import Visit
-from router.proxy.headers import RequestHead
-from router.proxy.known_heads import parse_request
+from router.proxy.headers import HeadShape, RequestHead
+from router.proxy.known_heads import again, parse_request
 from router.proxy.paths import Body, look_up
+from router.proxy.phase import Phase
 from router.proxy.relay import Relay
 from router.proxy.timers import NEVER, Timed
 
@@ -42,14 +42,6 @@ TAIL_READS: Final = 4
 """The usage of a stream is in its last event, before ``[DONE]`` and the last chunk."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Phase(enum.IntEnum):
-    HEAD = 0
-    BODY = 1
-    BUSY = 2
-    LINGER = 3
-    CLOSED = 4
 
 
 _HEAD: Final = Phase.HEAD
@@ -75,6 +67,7 @@ class Downstream(Timed):
         "_left",
         "_reading",
         "_server",
+        "_shape",
         "peer",
         "peer_bytes",
         "phase",
@@ -97,6 +90,7 @@ class Downstream(Timed):
         self.tail: deque[bytes] = deque(maxlen=TAIL_READS)
         self.write_paused = False
         self._buffer = b""
+        self._shape: HeadShape | None = None
         self._left = 0
         self._head_begun = False
         self._decoder: ChunkedDecoder | None = None
@@ -226,8 +220,12 @@ class Downstream(Timed):
 
     def _read_head(self) -> bool:
         """Take one request head; False if it has not all come."""
-        data = self._buffer
-        limits = self._server.limits
+        data, limits = self._buffer, self._server.limits
+        if self._shape is not None:
+            head, end = again(data, self._shape, limits.max_head, limits.max_headers)
+            if head is not None:
+                self._buffer = data[end:]
+                return self._take(head)
         end = data.find(b"\r\n\r\n") + 4
         if data[:2] == b"\r\n":  # RFC 9112 2.2: an empty line before a request is ignored
             self._buffer = data[2:]
@@ -238,12 +236,18 @@ class Downstream(Timed):
             self._refuse_head(limits.max_head)
             return True
         self._buffer = data[end:]
-        server = self._server
         try:
             head = parse_request(data[:end], limits.max_headers)
         except errors.RouterError as error:
             self.refuse(error)
             return True
+        self._shape = head.shape if head.shape.after else None
+        return self._take(head)
+
+    def _take(self, head: RequestHead) -> bool:
+        """A request has begun."""
+        server = self._server
+        limits = server.limits
         has_body = head.chunked or bool(head.length)
         try:
             kind = head.shape.kind
@@ -259,7 +263,7 @@ class Downstream(Timed):
             server.answer_locally(self, head, kind, has_body)
             return True
         if head.length is not None and head.length > limits.max_body:
-            self.refuse(too_large(limits.max_body), head)
+            self.refuse(respond.too_large(limits.max_body), head)
             return True
         now = server.clock()
         self.relay = relay = Relay(server, self, head, kind, now)
@@ -342,7 +346,7 @@ class Downstream(Timed):
             if self.phase is not _BODY:
                 return
         if relay.bytes_in > limits.max_body:
-            relay.refuse(too_large(limits.max_body))
+            relay.refuse(respond.too_large(limits.max_body))
         elif decoder.done:
             self._buffer = decoder.rest
             self._decoder = None
@@ -444,7 +448,3 @@ class Downstream(Timed):
 
     def __repr__(self) -> str:
         return f"<Downstream {self.peer} {self.phase.name} {self.relay!r}>"
-
-
-def too_large(limit: int) -> errors.BodyTooLarge:
-    return errors.BodyTooLarge(f"the request body is larger than max_body = {limit} bytes")

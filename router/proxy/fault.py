@@ -7,7 +7,7 @@ the engine is not read; what was read before is kept, one read at most.
 """
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core import events
 from router.core.events import Stage
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from router.proxy.response_head import ResponseHead
     from router.proxy.server import ProxyServer
 
-_EVENT_END = re.compile(rb"\n\n|\r\n\r\n|\r\r")
-_LONGEST_END = 4
+_EVENT_END: Final = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+_LONGEST_END: Final = 4
 
 
 class Hold(Timed):

@@ -75,8 +75,8 @@ _CACHED_LINES: Final = 4096
 _CACHED_LENGTH: Final = 256
 # Clients send the same lines again and again (what HPACK was made for): a line that has been
 # checked and taken apart once is found here. Emptied when full.
-_lines: dict[bytes, tuple[_Kind, tuple[bytes, bytes]]] = {}
-_request_lines: dict[bytes, tuple[bytes, bytes, bool]] = {}
+_lines: Final[dict[bytes, tuple[_Kind, tuple[bytes, bytes]]]] = {}
+_request_lines: Final[dict[bytes, tuple[bytes, bytes, bool]]] = {}
 
 
 class HeadShape:
@@ -86,6 +86,8 @@ class HeadShape:
 
     Attributes:
         target: origin-form, with the query, as sent.
+        before, after: the head around the digits of its length, empty where others that differ
+            in those alone are not to be taken for it.
         path: the target without its query.
         question: value of x-warmpath-explain; empty if there is none.
         fields: (lower-case name, value) in order, without ``x-warmpath-*`` and ``x-gateway-*``.
@@ -100,7 +102,9 @@ class HeadShape:
     """
 
     __slots__ = (
+        "after",
         "authority",
+        "before",
         "chunked",
         "expect",
         "fields",
@@ -146,6 +150,7 @@ class HeadShape:
         self.forwarded_proto = False
         self.listed: list[bytes] | None = None
         self.front = self.middle = b""
+        self.before = self.after = b""
 
     # --- one field at a time ----------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class LogFields:
             if (label := self._request.get(name)) is not None and label not in kept:
                 kept[label] = value[:MAX_VALUE].decode("latin-1")
         if response is not None and self._response:
-            for line in response.start.split(b"\r\n")[1:]:
+            for line in response.shape.start.split(b"\r\n")[1:]:
                 name, _, value = line.partition(b":")
                 if (label := self._response.get(name.lower())) is not None:
                     kept.setdefault(label, value.strip()[:MAX_VALUE].decode("latin-1"))

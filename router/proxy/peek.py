@@ -51,6 +51,7 @@ FRONT: Final = 64 * 1024
 """First bytes of a body in pieces that are looked at before all is joined."""
 
 _QUOTE: Final = 0x22
+_decode_plain: Final = decode_plain
 _USUAL: Final = (b'"role":"user"', b'"role": "user"')
 _USER: Final = re.compile(rb'"role"[ \t\r\n]*:[ \t\r\n]*"user"')
 # Where in a message its role is looked for: in front of its content or behind it.
@@ -131,7 +132,7 @@ def _look(
             if conversation:
                 request = decode(body)
                 return _from_request(request, _hash_request(request))
-            return _from_request(decode_plain(body), None)
+            return _from_request(_decode_plain(body), None)
         except msgspec.ValidationError:
             return _leniently(body, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

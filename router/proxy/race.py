@@ -97,7 +97,7 @@ class Race:
         """A response's head, with the first that came of its body, unless it has none."""
         relay = self.relay
         if len(self._contenders) > 1:
-            event = events.Head(head.status, retry_after=head.retry_after, lines=head.start)
+            event = events.Head(head.status, retry_after=head.retry_after, lines=head.shape.start)
             self.tell(contender, event, now)
             if self._contenders.get(contender.attempt) is not contender:
                 return  # not good enough while there are others

@@ -244,7 +244,9 @@ class Relay(Carried):
         """The head, with what came of the body in the same read."""
         exchange, downstream = self.exchange, self.downstream
         assert exchange is not None and exchange.route is not None
-        self.feed(events.Head(head.status, retry_after=head.retry_after, lines=head.start), now)
+        self.feed(
+            events.Head(head.status, retry_after=head.retry_after, lines=head.shape.start), now
+        )
         if self.upstream is not upstream:
             return  # not good enough: the exchange tries elsewhere
         if upstream.tip is not None:

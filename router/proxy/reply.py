@@ -48,11 +48,10 @@ class Reply:
         self.keep_alive = keep_alive
         ready = response.ready
         if keep_alive and ready and not extra and request.http11 and request.method != b"HEAD":
-            self.head = ready + request.request_id + b"\r\n\r\n"
-            if not response.dated:
-                self.head = b"%b%b\r\n\r\n" % (self.head[:-2], date.line())
+            ending = b"\r\n\r\n" if response.shape.dated else date.ending()
+            self.head = b"%b%b%b" % (ready, request.request_id, ending)
         else:
-            self.head = response.start + b"\r\n".join(self._lines(request, extra))
+            self.head = response.shape.start + b"\r\n".join(self._lines(request, extra))
 
     def _lines(self, request: RequestHead, extra: list[bytes]) -> list[bytes]:
         """What comes after the response's own lines; decides on framing and connection."""
@@ -77,7 +76,7 @@ class Reply:
             lines.append(b"connection: close")
         elif not request.http11:
             lines.append(b"connection: keep-alive")
-        if not response.dated:
+        if not response.shape.dated:
             lines.append(date.line())
         lines += extra
         lines.append(b"x-request-id: %b\r\n\r\n" % request.request_id)

@@ -46,4 +46,9 @@ class _RequestIds:
         )
 
 
-new_request_id: Final = _RequestIds().next
+_ids: Final = _RequestIds()
+
+
+def new_request_id() -> bytes:
+    """One that no other request has."""
+    return _ids.next()

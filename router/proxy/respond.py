@@ -30,6 +30,11 @@ def error_body(error: errors.RouterError) -> bytes:
     )
 
 
+def too_large(limit: int) -> errors.BodyTooLarge:
+    """The error for a request body of more bytes than are allowed."""
+    return errors.BodyTooLarge(f"the request body is larger than max_body = {limit} bytes")
+
+
 def error_event(error: errors.RouterError) -> bytes:
     """The error as the last event of a broken stream. The blank line ends what was cut off."""
     return b"\n\ndata: " + error_body(error) + b"\n\n"

@@ -13,6 +13,7 @@ from typing import Final
 import httptools
 
 from router.proxy.headers import NEVER_LISTED, OURS, names
+from router.proxy.repeats import DIGITS, digits_between
 from router.proxy.retry_after import seconds_after
 
 
@@ -47,29 +48,30 @@ _CODING: Final = _Kind.CODING
 _CACHED_LINES: Final = 1024
 _CACHED_LENGTH: Final = 256
 # Engines repeat their lines too; see ``headers``.
-_lines: dict[bytes, tuple[_Kind, bytes]] = {}
+_lines: Final[dict[bytes, tuple[_Kind, bytes]]] = {}
 
 _CACHED_HEADS: Final = 256
 _CACHED_HEAD_LENGTH: Final = 2048
-_heads: dict[bytes, "ResponseHead"] = {}
+_heads: Final[dict[bytes, "ResponseHead"]] = {}
 # By what comes before and after the digits of Content-Length.
-_without_digits: dict[tuple[bytes, bytes], "ResponseHead"] = {}
-_DIGITS: Final = 18
+_without_digits: Final[dict[tuple[bytes, bytes], "ResponseShape"]] = {}
 
 # Where the id that was sent with a request is told back.
 _ECHO: Final = b"\r\nx-request-id: "
+_NO_ECHO: Final = 0
+_BEFORE: Final = 1
+_AFTER: Final = 2
 
 _JSON: Final = b"application/json"
-_READY: Final = b"content-length: %d\r\nx-request-id: "
+_ID: Final = b"x-request-id: "
 
 
-class ResponseHead:
-    """What is to be known of a response to pass it on. Shared between responses: never changed.
+class ResponseShape:
+    """What a response head says but for the body's length; heads that differ in that share one.
 
     Attributes:
         start: the status line and the raw lines that are passed on, each with its CRLF; no
             framing among them.
-        length: Content-Length, None if there was none.
         content_type: lower case.
         dated: it has a Date.
         keep_alive: the engine's connection can be used again after it.
@@ -77,19 +79,23 @@ class ResponseHead:
         event_stream: the body is text/event-stream.
         tells_usage: the body may end with a ``usage`` object.
         empty: it has no body, whatever was asked for.
-        ready: ``start``, the framing and the beginning of the request id's line, as a client of
-            HTTP/1.1 gets them; empty if that depends on more than the head.
+        before, after: the engine's head around the digits of its length; empty where another is
+            not to be recognised by them.
+        behind_id: where the head tells the request's id, in ``before`` or ``after`` as ``echo``
+            says, that part ends in front of the id and this follows it.
     """
 
     __slots__ = (
+        "after",
+        "before",
+        "behind_id",
         "chunked",
         "content_type",
         "dated",
+        "echo",
         "empty",
         "event_stream",
         "keep_alive",
-        "length",
-        "ready",
         "retry_after",
         "start",
         "status",
@@ -100,49 +106,103 @@ class ResponseHead:
         self,
         status: int,
         start: bytes,
-        length: int | None,
         chunked: bool,
         content_type: bytes,
         keep_alive: bool,
         retry_after: float | None,
-        dated: bool | None = None,
     ) -> None:
         self.status = status
         self.start = start
-        self.length = length
         self.chunked = chunked
         self.content_type = content_type
         self.keep_alive = keep_alive
         self.retry_after = retry_after
-        self.dated = b"\r\ndate:" in start.lower() if dated is None else dated
+        self.dated = b"\r\ndate:" in start.lower()
         self.event_stream = content_type.startswith(b"text/event-stream")
         self.tells_usage = self.event_stream or content_type.startswith(_JSON)
         self.empty = status in {204, 304}
-        if self.empty:
+        self.before = self.after = self.behind_id = b""
+        self.echo = _NO_ECHO
+
+
+class ResponseHead:
+    """What is to be known of a response to pass it on. Shared between responses: never changed.
+
+    Args:
+        digits: of ``length``, if they are at hand.
+
+    Attributes:
+        shape: what it shares with other heads; some of it is here too.
+        length: Content-Length, None if there was none.
+        ready: ``start``, the framing and the beginning of the request id's line, as a client of
+            HTTP/1.1 gets them; empty if that depends on more than the head.
+    """
+
+    __slots__ = (
+        "chunked",
+        "empty",
+        "event_stream",
+        "keep_alive",
+        "length",
+        "ready",
+        "shape",
+        "status",
+        "tells_usage",
+    )
+
+    def __init__(self, shape: ResponseShape, length: int | None, digits: bytes = b"") -> None:
+        self.shape = shape
+        self.status = shape.status
+        self.length = length
+        self.chunked = shape.chunked
+        self.keep_alive = shape.keep_alive
+        self.event_stream = shape.event_stream
+        self.tells_usage = shape.tells_usage
+        self.empty = shape.empty
+        if shape.empty:
             self.ready = b""
         elif length is not None:
-            self.ready = start + _READY % length
-        elif chunked:
-            self.ready = start + b"transfer-encoding: chunked\r\nx-request-id: "
+            digits = digits or b"%d" % length
+            self.ready = b"%bcontent-length: %b\r\n%b" % (shape.start, digits, _ID)
+        elif shape.chunked:
+            self.ready = shape.start + b"transfer-encoding: chunked\r\n" + _ID
         else:
             self.ready = b""
 
-    def with_length(self, length: int) -> "ResponseHead":
-        """The same head with another Content-Length; it must have one."""
-        return ResponseHead(
-            self.status,
-            self.start,
-            length,
-            False,
-            self.content_type,
-            self.keep_alive,
-            self.retry_after,
-            self.dated,
-        )
+    @property
+    def content_type(self) -> bytes:
+        """Lower case."""
+        return self.shape.content_type
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which it says to come again; None where it does not say."""
+        return self.shape.retry_after
 
     def __repr__(self) -> str:
         framing = "chunked" if self.chunked else self.length
         return f"<ResponseHead {self.status} {framing} {self.content_type.decode('latin-1')}>"
+
+
+def again(data: bytes, shape: ResponseShape, request_id: bytes) -> tuple[ResponseHead | None, int]:
+    """The head that ``data`` begins with and where it ends, if it is like the last one.
+
+    Args:
+        shape: of the last head on the connection.
+        request_id: as it was sent with the request.
+    """
+    before, after = shape.before, shape.after
+    if shape.echo == _AFTER:
+        after = b"%b%b%b" % (after, request_id, shape.behind_id)
+    elif shape.echo == _BEFORE:
+        before = b"%b%b%b" % (before, request_id, shape.behind_id)
+    stop, length = digits_between(data, before, after)
+    if stop == 0:
+        return None, 0
+    digits = data[len(before) : stop]
+    if digits[0] == 0x30:
+        digits = b""  # a zero in front is legal; the client gets the number without it
+    return ResponseHead(shape, length, digits), stop + len(after)
 
 
 def read_head(raw: bytes, request_id: bytes) -> ResponseHead:
@@ -154,6 +214,7 @@ def read_head(raw: bytes, request_id: bytes) -> ResponseHead:
     Raises:
         ValueError: if it is no head of an HTTP/1 response that can be passed on.
     """
+    id_at = 0
     if (echo := raw.find(_ECHO)) > 0:
         # The line is dropped whatever it says, so its value may as well be cut out: without this
         # no head of an engine that repeats the id would be found again.
@@ -161,15 +222,16 @@ def read_head(raw: bytes, request_id: bytes) -> ResponseHead:
         end = start + len(request_id)
         if raw[start : end + 2] == request_id + b"\r\n":
             raw = raw[:start] + raw[end:]
+            id_at = start
     head = _heads.get(raw)
     if head is not None:
         return head
     place = raw.find(b"ength: ") + 7
     digits, _, rest = raw[min(place, len(raw)) :].partition(b"\r\n")
     key = (raw[:place], rest)
-    head = _without_digits.get(key)
-    if head is not None and digits.isdigit() and len(digits) <= _DIGITS:
-        return head.with_length(int(digits))
+    shape = _without_digits.get(key)
+    if shape is not None and digits.isdigit() and len(digits) <= DIGITS:
+        return ResponseHead(shape, int(digits))
     head = _check(raw)
     # What Retry-After says may be a date, and then means something else each time.
     if len(raw) <= _CACHED_HEAD_LENGTH and head.retry_after is None:
@@ -179,8 +241,21 @@ def read_head(raw: bytes, request_id: bytes) -> ResponseHead:
         if key[0][-18:].lower() == b"\r\ncontent-length: " and head.length is not None:
             if len(_without_digits) >= _CACHED_HEADS:
                 _without_digits.clear()
-            _without_digits[key] = head
+            _without_digits[key] = shape = head.shape
+            _remember_around(shape, raw, place, place + len(digits), id_at)
     return head
+
+
+def _remember_around(shape: ResponseShape, raw: bytes, start: int, stop: int, id_at: int) -> None:
+    """Recognise the next head like this one. ``id_at``: where the request's id was cut out, or 0;
+    ``start`` and ``stop``: of the length's digits."""
+    shape.before, shape.after = raw[:start], raw[stop:]
+    if id_at > start:
+        shape.echo = _AFTER
+        shape.after, shape.behind_id = raw[stop:id_at], raw[id_at:]
+    elif id_at:
+        shape.echo = _BEFORE
+        shape.before, shape.behind_id = raw[:id_at], raw[id_at:start]
 
 
 class _Checker:
@@ -248,7 +323,8 @@ def _read_lines(status: int, raw: bytes, keep_alive: bool) -> ResponseHead:
         kept[1:] = [line for line in kept[1:] if line.partition(b":")[0].lower() not in gone]
     kept.append(b"")
     start = b"\r\n".join(kept)
-    return ResponseHead(status, start, length, chunked, content_type, keep_alive, retry_after)
+    shape = ResponseShape(status, start, chunked, content_type, keep_alive, retry_after)
+    return ResponseHead(shape, length)
 
 
 def _read_line(line: bytes) -> tuple[_Kind, bytes]:

@@ -13,7 +13,7 @@ from router.core.header_edits import Facts
 from router.proxy import date, model_rewrite, respond
 from router.proxy.chunked import chunk
 from router.proxy.headers import RequestHead
-from router.proxy.response_head import ResponseHead
+from router.proxy.response_head import ResponseHead, ResponseShape
 
 
 def outgoing(
@@ -70,17 +70,17 @@ def response_head(head: ResponseHead, exchange: Exchange) -> ResponseHead:
     assert actions is not None
     if not actions.response and actions.cors is None:
         return head
-    first, *lines = head.start[:-2].split(b"\r\n")
+    first, *lines = head.shape.start[:-2].split(b"\r\n")
     lines = actions.response_lines(lines, facts_of(exchange))
-    return ResponseHead(
+    shape = ResponseShape(
         head.status,
         b"\r\n".join([first, *lines, b""]),
-        head.length,
         head.chunked,
         head.content_type,
         head.keep_alive,
         head.retry_after,
     )
+    return ResponseHead(shape, head.length)
 
 
 def own(

@@ -22,7 +22,7 @@ from router.core.model import Endpoint
 from router.proxy.chunked import LAST_CHUNK
 from router.proxy.pool import IDLE_TIMEOUT, Pool
 from router.proxy.reply import bodiless
-from router.proxy.response_head import ResponseHead, read_head
+from router.proxy.response_head import ResponseHead, ResponseShape, again, read_head
 from router.proxy.timers import NEVER, Timed
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Upstream(Timed):
         "_left",
         "_parser",
         "_server",
+        "_shape",
         "complete",
         "endpoint",
         "heard",
@@ -92,6 +93,7 @@ class Upstream(Timed):
         self.write_paused = False
         self.tip: Tip | None = None
         self._buffer = b""
+        self._shape: ResponseShape | None = None
         self._in_body = False
         self._left = -1
         self._keep_alive = False
@@ -256,7 +258,10 @@ class Upstream(Timed):
         """Take the head, after any interim ones, and what is there of the body."""
         relay = self.relay
         assert relay is not None
-        while True:
+        head: ResponseHead | None = None
+        if self._shape is not None and not self._server.director.reads_heads:
+            head, end = again(data, self._shape, relay.head.request_id)
+        while head is None:
             end = data.find(b"\r\n\r\n") + 4
             if end < 4:
                 self._buffer = data
@@ -268,9 +273,13 @@ class Upstream(Timed):
             except ValueError:
                 self._broken()
                 return
-            data = data[end:]
-            if head.status >= 200:
-                break
+            if head.status < 200:
+                data, head = data[end:], None
+        self._begin(relay, head, data[end:])
+
+    def _begin(self, relay: "Client", head: ResponseHead, data: bytes) -> None:
+        """The response's head has come; ``data`` came behind it."""
+        self._shape = head.shape if head.shape.after else None
         self._buffer = b""
         self._keep_alive = head.keep_alive
         self._in_body = True

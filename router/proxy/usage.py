@@ -18,6 +18,7 @@ _APART: Final = re.compile(rb'"cache_(?:read|creation)_input_tokens"\s*:\s*(\d{1
 _CACHED: Final = re.compile(rb'"(?:cached_tokens|cache_read_input_tokens)"\s*:\s*(\d{1,12})')
 
 _NAME: Final = b'"usage":'
+_read_usage: Final = read_usage
 
 USAGE_SPAN: Final = 1024
 """Bytes after ``"usage"`` that are looked at."""
@@ -60,7 +61,7 @@ def _last_field(data: bytes) -> UsageFields | None:
     if position < 0 or not data.endswith(b"}"):
         return None
     try:
-        return read_usage(data[position + len(_NAME) : -1])
+        return _read_usage(data[position + len(_NAME) : -1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -19,7 +19,7 @@ from router.core.exchange import Exchange
 from router.proxy import respond
 from router.proxy.chunked import LAST_CHUNK, ChunkedDecoder, chunk
 from router.proxy.reply import Reply
-from router.proxy.response_head import ResponseHead
+from router.proxy.response_head import ResponseHead, ResponseShape
 
 if TYPE_CHECKING:
     from router.proxy.relay import Relay
@@ -30,12 +30,14 @@ MAX_GATHERED: Final = 64 * 1024
 
 _STREAM: Final = b"text/event-stream"
 _EARLY: Final = ResponseHead(
-    200,
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n",
-    None,
-    True,
-    _STREAM,
-    True,
+    ResponseShape(
+        200,
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n",
+        True,
+        _STREAM,
+        True,
+        None,
+    ),
     None,
 )
 

@@ -17,6 +17,7 @@ MAX_SERIES: Final = 8192
 """Label sets of one family; beyond it a new one is counted as ``other`` in every label."""
 
 OTHER: Final = "other"
+_place: Final = bisect_left
 
 
 class Distribution:
@@ -30,7 +31,7 @@ class Distribution:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[_place(self._bounds, value)] += 1
         self.sum += value
 
     def spread(self) -> Spread:

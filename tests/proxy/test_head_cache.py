@@ -3,7 +3,8 @@
 import pytest
 
 from router.core import errors
-from router.proxy.known_heads import parse_request
+from router.proxy.headers import RequestHead
+from router.proxy.known_heads import again, parse_request
 
 
 def raw(length: bytes = b"Content-Length: 12", *more: bytes) -> bytes:
@@ -65,6 +66,55 @@ def test_a_lower_limit_of_header_lines_holds_for_known_heads() -> None:
     parse_request(raw(), 100)
     with pytest.raises(errors.HeadTooLarge):
         parse_request(raw(), 2)
+
+
+def facts(head: RequestHead) -> dict[str, object]:
+    names = ("length", "fields", "chunked", "path", "keep_alive", "front", "middle")
+    return {name: getattr(head, name) for name in names}
+
+
+@pytest.mark.parametrize("length", [b"0", b"7", b"0012", b"123456789012345678"])
+def test_the_next_head_on_a_connection_is_recognised(length: bytes) -> None:
+    shape = parse_request(raw(), 100).shape
+    data = raw(b"Content-Length: " + length)
+    found, end = again(data + b"{}\r\n\r\n", shape, 1000, 100)
+    assert found is not None
+    assert end == len(data)
+    assert facts(found) == facts(parse_request(data, 100))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        raw(b"Content-Length: "),
+        raw(b"Content-Length: " + b"1" * 19),
+        raw(b"Content-Length: 1 2"),
+        raw(b"Content-Length:  12"),
+        raw(b"Content-Length: 12", b"Content-Length: 12"),
+        raw(b"Content-Length: 12", b"X: y"),
+        raw(b"content-length: 12"),
+        raw().replace(b"POST", b"PUTS"),
+        raw()[:-1],
+        raw()[:-4],
+        raw()[:40],
+        b"",
+    ],
+)
+def test_nothing_else_is_recognised_by_the_last_head(data: bytes) -> None:
+    shape = parse_request(raw(), 100).shape
+    assert again(data, shape, 1000, 100) == (None, 0)
+
+
+def test_limits_hold_for_a_head_that_is_recognised() -> None:
+    shape, size = parse_request(raw(), 100).shape, len(raw())
+    assert again(raw(), shape, size, 3)[1] == size
+    assert again(raw(), shape, size - 1, 100) == (None, 0)
+    assert again(raw(), shape, 1000, 2) == (None, 0)
+
+
+def test_a_head_with_an_id_of_its_own_is_not_for_recognition() -> None:
+    head = parse_request(raw(b"Content-Length: 2", b"X-Request-Id: mine"), 100)
+    assert head.shape.after == b""
 
 
 def test_ids_are_version_4_uuids_and_differ() -> None:

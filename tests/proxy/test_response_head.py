@@ -23,12 +23,12 @@ def forget() -> None:
     response_head._without_digits.clear()
 
 
-SEEN = ("status", "start", "length", "chunked", "content_type", "keep_alive", "retry_after")
+SEEN = ("status", "length", "chunked", "content_type", "keep_alive", "retry_after")
 SEEN += ("event_stream", "tells_usage", "empty", "ready")
 
 
 def seen(head: ResponseHead) -> dict[str, object]:
-    return {name: getattr(head, name) for name in SEEN}
+    return {name: getattr(head, name) for name in SEEN} | {"start": head.shape.start}
 
 
 REFUSED = {
@@ -75,7 +75,7 @@ def test_known_again_with_the_id_of_its_own_request() -> None:
         for number in (9, 10, 1111)
     ]
     assert heads[0] is heads[1] is heads[2]
-    assert b"x-request-id" not in heads[0].start
+    assert b"x-request-id" not in heads[0].shape.start
     assert len(response_head._heads) == 1
 
 
@@ -143,3 +143,56 @@ def test_caches_change_nothing(heads: list[bytes]) -> None:
     for head, expected in zip(heads, with_caches, strict=True):
         forget()
         assert outcome(head) == expected
+
+
+def again(data: bytes, last: ResponseHead) -> tuple[ResponseHead | None, int]:
+    return response_head.again(data, last.shape, REQUEST_ID)
+
+
+@given(st.lists(HEADS, min_size=1, max_size=10), st.sampled_from([b"", b"{}", b"\r\n\r\n12"]))
+def test_a_connections_last_head_changes_nothing(heads: list[bytes], body: bytes) -> None:
+    """What is recognised by the last head is what would be read without it, and ends where it
+    ends; whatever was cut off is not recognised."""
+    forget()
+    last: ResponseHead | None = None
+    for head in heads:
+        if last is not None and last.shape.after:
+            found, end = again(head + body, last)
+            if found is not None:
+                assert end == len(head)
+                assert seen(found) == seen(read_head(head))
+                assert again(head[:-1], last) == (None, 0)
+        try:
+            last = read_head(head)
+        except ValueError:
+            last = None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Server: x", "content-length: %s", "Content-Type: application/json"),
+        ("content-length: %s", "x-request-id: %i"),
+        ("x-request-id: %i", "content-length: %s", "Content-Type: application/json"),
+    ],
+)
+def test_the_next_head_on_a_connection_is_recognised(lines: tuple[str, ...]) -> None:
+    def of(length: str, id_: str) -> bytes:
+        return raw(*(line.replace("%s", length).replace("%i", id_) for line in lines))
+
+    forget()
+    last = response_head.read_head(of("10", "first"), b"first").shape
+    for length in ("207", "0207", "3"):
+        data = of(length, "the-second")
+        found, end = response_head.again(data + b"{}", last, b"the-second")
+        assert found is not None
+        assert (found.length, end) == (int(length), len(data))
+        assert b"content-length: %d\r\n" % int(length) in found.ready
+        assert b"second" not in found.ready
+
+
+def test_the_id_of_another_request_is_not_recognised() -> None:
+    forget()
+    last = read_head(raw("x-request-id: 7-e", "Content-Length: 5"))
+    assert again(raw("x-request-id: 7-f", "Content-Length: 5"), last) == (None, 0)
+    assert again(raw("x-request-id: 7-e", "Content-Length: 5"), last)[0] is not None
