@@ -31,6 +31,7 @@ COMPILED = [
     "router/core/forecast/candidates.py",
     "router/core/forecast/cost.py",
     "router/core/forecast/forecast.py",
+    "router/core/forecast/foresight.py",
     "router/core/forecast/outlook.py",
     "router/core/forecast/recalled.py",
     "router/core/forecast/work.py",

@@ -192,9 +192,13 @@ class LlmRequest:
 
     def cookie(self, name: bytes) -> bytes | None:
         header = self.header(b"cookie")
-        # `name in header` would first try it as a number, which costs ten times as much.
-        if header is None or header.find(name) < 0:
+        size = len(name)
+        if header is None or len(header) <= size:
             return None
+        # `name in header` would first try it as a number, which costs ten times as much.
+        if header.find(b";") < 0:  # the only one, as most clients of an API send it
+            only = header[size] == 0x3D and header[:size] == name
+            return header[size + 1 :] if only else None
         for pair in header.split(b";"):
             key, _, value = pair.strip().partition(b"=")
             if key == name:

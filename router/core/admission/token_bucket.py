@@ -91,7 +91,7 @@ def judge(level: float, draw: Draw) -> Verdict:
     return Verdict(False, level, (draw.amount - level) / draw.spec.fill_rate)
 
 
-def may_take(draws: Sequence[Draw], verdicts: Sequence[Verdict]) -> bool:
+def may_take(draws: tuple[Draw, ...], verdicts: tuple[Verdict, ...]) -> bool:
     """Whether every binding draw was allowed."""
     for index in range(len(draws)):  # compiled, `zip` would make a tuple for each
         if not verdicts[index].allowed and draws[index].binding:
@@ -143,7 +143,7 @@ class LocalBuckets:
     def take(self, draws: Sequence[Draw], now: float) -> tuple[Verdict, ...]:
         levels = [self.level(draw.key, draw.spec, now) for draw in draws]
         verdicts = tuple(map(judge, levels, draws))
-        if may_take(draws, verdicts):
+        if may_take(tuple(draws), verdicts):
             for draw, verdict in zip(draws, verdicts, strict=True):
                 if verdict.allowed:
                     self._put(draw.key, verdict.remaining, now)

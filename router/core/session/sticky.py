@@ -11,8 +11,8 @@ A session whose endpoint is down, drained, ejected or full goes where the balanc
 remembered there.
 """
 
-from collections.abc import Callable
 from hashlib import blake2b
+from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
@@ -22,6 +22,8 @@ from router.core.model import EndpointId, LlmRequest
 from router.core.session.counts import SessionCounts
 from router.core.session.policy import Session
 from router.core.session.table import SessionTable
+
+_QUOTE: Final = 0x22
 
 
 class Sticky:
@@ -39,7 +41,7 @@ class Sticky:
         "_is_cookie",
         "_line",
         "_lines",
-        "_read",
+        "_name",
         "_salt",
         "_table",
         "counts",
@@ -53,8 +55,8 @@ class Sticky:
         self.counts = counts
         self._table = table
         self._salt = f"{scope}\0{policy.kind}\0{policy.name}\0".encode()
-        self._read = _reader(policy)
         self._is_cookie = policy.kind == "cookie"
+        self._name = (policy.name if self._is_cookie else policy.name.lower()).encode()
         name, attributes = (
             t.encode().replace(b"%", b"%%") for t in (policy.name, policy.attributes)
         )
@@ -70,7 +72,7 @@ class Sticky:
     ) -> tuple[HostState | None, str, bytes | None]:
         """The session's endpoint if there is one that can be used, what became of it, and what the
         session is known by."""
-        value = self._read(request)
+        value = self._value(request)
         host, known = self._remembered(value, hosts, now)
         if host is not None and fit(host) and host.endpoint.id not in tried:
             self.counts.kept += 1
@@ -100,7 +102,7 @@ class Sticky:
         self, request: LlmRequest, hosts: HostSet, now: float
     ) -> tuple[bool, HostState | None]:
         """Whether the request has a session, and its endpoint, usable or not; for ``explain``."""
-        value = self._read(request)
+        value = self._value(request)
         return value is not None, self._remembered(value, hosts, now)[0]
 
     def _remembered(
@@ -120,6 +122,21 @@ class Sticky:
         slot = self._table.get(self._key(value), now)
         return (None, False) if slot is None else (self._by_slot.get(slot), True)
 
+    def _value(self, request: LlmRequest) -> bytes | None:
+        """What the session of a request is known by; None without one. Empty values are none."""
+        kind = self.policy.kind
+        if self._is_cookie:
+            value = request.cookie(self._name)
+            if value and (value[0] == _QUOTE or value[-1] == _QUOTE):
+                value = value.strip(b'"')
+            return value or None
+        if kind == "header":
+            return request.header(self._name) or None
+        if kind == "user":
+            return request.user.encode() if request.user else None
+        # A dash stands for a peer without an address, such as a Unix socket's.
+        return request.client.encode() if request.client not in ("", "-") else None
+
     def _key(self, value: bytes) -> int:
         return xxh3_64_intdigest(self._salt + value)
 
@@ -133,17 +150,3 @@ def code_of(host: HostState) -> bytes:
     It cannot be read back, but whoever guesses an address can check the guess.
     """
     return blake2b(host.endpoint.id.encode(), digest_size=8).hexdigest().encode()
-
-
-def _reader(policy: Session) -> Callable[[LlmRequest], bytes | None]:
-    """What the session of a request is known by; None without one. Empty values are none."""
-    if policy.kind == "cookie":
-        cookie = policy.name.encode()
-        return lambda request: (request.cookie(cookie) or b"").strip(b'"') or None
-    if policy.kind == "header":
-        header = policy.name.lower().encode()
-        return lambda request: request.header(header) or None
-    if policy.kind == "user":
-        return lambda request: request.user.encode() if request.user else None
-    # A dash stands for a peer without an address, such as a Unix socket's.
-    return lambda request: request.client.encode() if request.client not in ("", "-") else None
