@@ -14,6 +14,7 @@ import time
 import tracemalloc
 from statistics import quantiles
 
+from bench.machine import described
 from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.forecast.forecast import Forecast
 from router.core.host import HostState, Lease, Outcome
@@ -103,6 +104,7 @@ def memory_per_entry() -> tuple[float, int]:
 def main() -> None:
     gc.collect()
     gc.freeze()
+    print(described())
     print("us per request: hashing, pick, lease, first token, end, usage       p50      p99")
     for size in SIZES:
         for tokens in PROMPTS:

@@ -12,7 +12,6 @@ Run: OMP_NUM_THREADS=1 python bench/engine_decode.py   (about two minutes, 5 GB 
 
 import argparse
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch
 import transformers
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from bench.machine import processor
 from engine.config import EngineConfig, ModelConfig
 from engine.core import EngineCore
 from engine.request import EngineRequest, SamplingParams
@@ -234,13 +234,6 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
@@ -270,7 +263,7 @@ def main() -> None:
     report = {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "cpu": cpu_name(),
+        "cpu": processor(),
         "steps": options.steps,
         "tiny_steps": TINY_STEPS,
         "rounds": options.rounds,

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Sequence
 
+from bench.machine import described
 from router.config.build import build
 from router.config.load import loads
 from router.control.board import Board, WorkerColumn, create_file
@@ -134,6 +135,7 @@ def main() -> None:
     gc.freeze()
     gc.disable()
     batch, on, before = requests(500), {}, 0.0
+    print(described())
     print(f"{'each on top of those above':36} {'us':>6} {'added':>6}")
     for name, change in FEATURES:
         on |= change

@@ -25,7 +25,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cpu import cpu_seconds, resident_bytes
+from bench.machine import described
 from bench.peers import ROOT, Peer, install, peers
 
 RESULTS = ROOT / "bench" / "results"
@@ -251,8 +251,7 @@ def table(results: dict[str, Any], left_out: list[str]) -> str:
     lines = [
         "# Proxies side by side",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, CPython "
-        f"{platform.python_version()}. CPU per unit of work, all proxies at the same time; "
+        f"{described()} CPU per unit of work, all proxies at the same time; "
         "compare within this table only; each proxy's idle CPU is taken off. "
         "`python -m bench.proxies` writes it.",
         "",
