@@ -22,7 +22,8 @@ from aiohttp import web
 from router.admin.access import UnsafeBind, require_safe_bind
 from router.admin.app import admin_app, health_app
 from router.config.accesslog import AccessLog
-from router.config.findings import ConfigError
+from router.config.findings import ConfigError, Finding
+from router.config.references import address_clashes
 from router.config.schema import Admin, Config
 from router.config.tls_material import TlsFault, read_server, server_context
 from router.config.units import Address
@@ -66,6 +67,10 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
             config = msgspec.structs.replace(config, admin=admin)
         if self.workers is not None:
             config = msgspec.structs.replace(config, workers=self.workers)
+        if self.listen is not None or self.admin is not None:
+            clashes = [Finding(message=one.message) for one in address_clashes(config)]
+            if clashes:
+                raise ConfigError(clashes)
         return config
 
 
@@ -187,7 +192,10 @@ def _access_writer(settings: AccessLog, stack: AsyncExitStack) -> AccessWriter |
         case "stderr":
             writer = AccessWriter(stream=sys.stderr.buffer, line=line)
         case path:
-            writer = AccessWriter(Path(path), line=line)
+            try:
+                writer = AccessWriter(Path(path), line=line)
+            except OSError as error:
+                raise CannotServe(f"access_log.path {path}: {error.strerror}") from None
     stack.callback(writer.close)
     return writer
 

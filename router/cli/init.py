@@ -75,7 +75,10 @@ def init_command(path: Path, backends: tuple[str, ...], offline: bool, force: bo
     if path == Path("-"):
         click.echo(text, nl=False)
         return
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
     click.echo(f"wrote {path}: now warmpath validate {path}, then warmpath serve -c {path}")
 
 

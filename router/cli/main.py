@@ -42,7 +42,17 @@ class LazyGroup(click.Group):
         return command
 
 
+def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked:
+        command = main.get_command(ctx, "version")
+        assert command is not None
+        ctx.invoke(command)
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+              help="The same as the command version.")  # fmt: skip
 def main() -> None:
     """An LLM-aware load balancer: each request goes down the warm path."""
 

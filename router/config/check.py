@@ -248,13 +248,15 @@ class _Walk:
                 word for arm in members if get_origin(arm) is Literal for word in get_args(arm)
             ]
             numbers = any(arm is int for arm in members)
-            if words and (isinstance(value, str) or not numbers):
+            if words and (type(value) is not int or not numbers):
                 listed = ", ".join(map(str, words)) + (" or a number" if numbers else "")
                 one_of = "expected" if len(words) == 1 and not numbers else "expected one of"
+                likely = closest(str(value), list(map(str, words)))
+                quoted = isinstance(value, str) and value in map(str, words)
                 self.fault(
                     path,
-                    f"{one_of} {listed}, got {value!r}",
-                    closest(str(value), list(map(str, words))),
+                    f"{one_of} {listed}, got {value!r}" + (" in quotes" if quoted else ""),
+                    None if quoted else likely,
                 )
             else:
                 self.fault(path, _reword(str(error), value), at_key=at_key)
@@ -290,6 +292,8 @@ def _json_kind(value: Any) -> str:
 
 def _reword(message: str, value: Any) -> str:
     """msgspec's sentence in the words of a YAML file."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9]{19,}", value):
+        return f"{value[:40]} is out of any range"
     text = message[0].lower() + message[1:]
     for kind, words in _KINDS.items():
         text = text.replace(f"`{kind}`", words)

@@ -157,6 +157,10 @@ def _yaml_problem(error: yaml.MarkedYAMLError, text: str) -> tuple[str, Mark | N
     problem = str(error.problem or error.context or "malformed")
     if "\\t" in problem:
         return "not YAML: a tab cannot be used for indentation; use spaces", mark
+    if "another document" in problem:
+        return "a file holds one configuration: no other document may follow (---)", mark
+    if "<block end>" in problem:
+        return f"not YAML: {problem}; is this line indented as those above it?", mark
     if mark is not None and text[max(0, mark.index - 1) : mark.index + 1] == "${":
         return "within [ ] and { } a variable stands in quotes: '${NAME}'", mark
     return f"not YAML: {problem}", mark

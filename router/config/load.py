@@ -48,10 +48,20 @@ def read_texts(files: Iterable[Path]) -> dict[str, str]:
         except OSError as error:
             findings.append(Finding(file=str(file), message=f"cannot read: {error.strerror}"))
         except UnicodeDecodeError as error:
-            findings.append(Finding(file=str(file), message=f"not UTF-8 at byte {error.start}"))
+            findings.append(_not_utf8(str(file), error))
     if findings:
         raise ConfigError(findings)
     return texts
+
+
+def _not_utf8(file: str, error: UnicodeDecodeError) -> Finding:
+    before = error.object[: error.start].decode("utf-8")
+    return Finding(
+        file=file,
+        line=before.count("\n") + 1,
+        column=len(before) - before.rfind("\n"),
+        message=f"not UTF-8 at byte {error.start}",
+    )
 
 
 def loads(text: str, name: str, env: Mapping[str, str] | None = None) -> Config:

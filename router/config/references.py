@@ -28,7 +28,8 @@ MAX_ENDPOINTS = 65_000
 def problems(config: Config) -> list[Problem]:
     """Everything that keeps this configuration from being used."""
     return [
-        *_addresses(config),
+        *_listeners(config),
+        *address_clashes(config),
         *_sources(config),
         *redis_problems(config.redis),
         *gossip_problems(config),
@@ -53,32 +54,42 @@ def loopback(address: Address) -> bool:
         return False
 
 
-def _addresses(config: Config) -> Iterator[Problem]:
+def _listeners(config: Config) -> Iterator[Problem]:
     yield from duplicates(
         [spec.name for spec in config.listeners], "listener", ("listeners",), "name"
     )
-    taken: dict[str, str] = {}
-    places: list[tuple[Path, Address]] = [
-        (("listeners", index, "address"), spec.address)
+    admin = config.admin
+    if admin is not None and not admin.guarded and not loopback(admin.address):
+        yield Problem(
+            ("admin", "address"),
+            f"the admin API on {admin.address} can be reached from elsewhere: "
+            "it needs a token (admin.token), or client certificates (admin.tls.client_ca)",
+        )
+
+
+def address_clashes(config: Config) -> Iterator[Problem]:
+    """Places where the router would listen twice."""
+    places: list[tuple[Path, str, Address]] = [
+        (("listeners", index, "address"), "a listener", spec.address)
         for index, spec in enumerate(config.listeners)
     ]
     if config.admin is not None:
-        places.append((("admin", "address"), config.admin.address))
-        if not config.admin.guarded and not loopback(config.admin.address):
-            yield Problem(
-                ("admin", "address"),
-                f"the admin API on {config.admin.address} can be reached from elsewhere: "
-                "it needs a token (admin.token), or client certificates (admin.tls.client_ca)",
-            )
+        places.append((("admin", "address"), "admin", config.admin.address))
     if config.metrics is not None:
-        places.append((("metrics", "address"), config.metrics.address))
-    for path, address in places:
-        what = (
-            "admin" if path[0] == "admin" else "metrics" if path[0] == "metrics" else "a listener"
-        )
-        if address.port and address in taken:
-            yield Problem(path, f"{address} is taken by {taken[address]} already")
-        taken.setdefault(address, what)
+        places.append((("metrics", "address"), "metrics", config.metrics.address))
+    for index, (path, _, address) in enumerate(places):
+        for _, owner, other in places[:index]:
+            if address.port == other.port != 0 and _overlap(address.host, other.host):
+                at = "" if address == other else f" at {other}"
+                yield Problem(path, f"{address} is taken by {owner}{at} already")
+                break
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether sockets at these hosts cannot have the same port: `::` takes IPv4 too."""
+    if one == other or "::" in (one, other):
+        return True
+    return "0.0.0.0" in (one, other) and ":" not in one + other
 
 
 def _sources(config: Config) -> Iterator[Problem]:

@@ -58,9 +58,13 @@ def _destination(arm: Target, clusters: dict[str, ClusterSpec], here: Path) -> I
             f"no cluster is named {arm.cluster!r}",
             closest(arm.cluster, list(clusters)),
         )
-    elif cluster.discovery is None and not any(
-        all(endpoint.labels.get(name) == value for name, value in arm.subset.items())
-        for endpoint in cluster.endpoints
+    elif (
+        arm.subset
+        and cluster.discovery is None
+        and not any(
+            all(endpoint.labels.get(name) == value for name, value in arm.subset.items())
+            for endpoint in cluster.endpoints
+        )
     ):
         labels = ", ".join(f"{name}={value}" for name, value in arm.subset.items())
         yield Problem(

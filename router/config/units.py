@@ -5,6 +5,7 @@ dumped configuration can be read again. A number without a unit is refused: 30 i
 seconds.
 """
 
+import ipaddress
 import re
 from typing import ClassVar, Self
 
@@ -44,6 +45,8 @@ _THOUSANDS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _PERIODS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?", re.ASCII)
+_NUMERIC = re.compile(r"(?:.*\.)?[0-9]+", re.ASCII)
+"""No domain ends in a number: what looks like this is an IPv4 address, well written or not."""
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.-]{1,16})?", re.ASCII)
 
 
@@ -160,6 +163,11 @@ class Address(str):
             _IPV6.fullmatch(bare) and ":" in bare if bare is not None else _HOST.fullmatch(host)
         ):
             raise ValueError(f"expected host:port such as {cls.example}, got {text!r}")
+        if bare is None and _NUMERIC.fullmatch(host):
+            try:
+                ipaddress.IPv4Address(host)
+            except ValueError as error:
+                raise ValueError(f"not an IPv4 address: {error}, in {text!r}") from None
         if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
             raise ValueError(f"a port is a number up to 65535, got {text!r}")
         return cls(f"{host}:{int(port)}")

@@ -113,6 +113,9 @@ class EngineClient:
                 return response.status, body
         except TimeoutError:
             raise EngineUnreachable(f"no answer within {timeout:g}s") from None
+        except aiohttp.ClientConnectorError as error:
+            # Its text names the address again and, of plain connections too, "ssl:default".
+            raise EngineUnreachable(f"cannot connect: {error.os_error}") from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise EngineUnreachable(str(error) or type(error).__name__) from None
 

@@ -121,6 +121,9 @@ BEYOND += (
     "and scrape is off",
     "does not tell",
     "what caches hold",
+    "or a discovery",
+    "not an IPv4",
+    "a listener at",
 )
 
 

@@ -190,7 +190,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected 1 to 1000"):
         load(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"version: 1 # \xe9\n")
-    with pytest.raises(ConfigError, match="not UTF-8 at byte 13"):
+    with pytest.raises(ConfigError, match=r":1:14: not UTF-8 at byte 13"):
         load(tmp_path / "latin.yaml")
 
 
@@ -236,7 +236,19 @@ routes:
         ("", "w.yaml:1:1: the file is empty"),
         ("# nothing\n", "w.yaml:1:1: the file is empty"),
         ("- 1\n", "w.yaml:1:1: a configuration is a mapping of fields"),
-        ("a: 1\n---\nb: 2\n", "w.yaml:2:1: not YAML: but found another document"),
+        (
+            "a: 1\n---\nb: 2\n",
+            "w.yaml:2:1: a file holds one configuration: no other document may follow (---)",
+        ),
+        (
+            "a: 1\n  b: 1\n",
+            "w.yaml:2:4: not YAML: mapping values are not allowed here",
+        ),
+        (
+            "a:\n  - b\n c: 1\n",
+            "w.yaml:3:2: not YAML: expected <block end>, but found '<block mapping start>'; "
+            "is this line indented as those above it?",
+        ),
         ("a: \x01\n", "w.yaml:1:4: not YAML: a character that is not allowed in YAML"),
         ("a: " + "[" * 5000, "w.yaml:1:1: nested too deeply; at most 32 levels"),
     ],

@@ -186,6 +186,14 @@ async def test_an_address_in_use_is_named(tmp_path, part):
     assert f"cannot listen on {address}" in log
 
 
+async def test_an_access_log_that_cannot_be_opened_is_named(tmp_path):
+    text = configuration("127.0.0.1:9", extra=f"access_log: {{path: {tmp_path}}}\n")
+    assert text.count("access_log:") == 1
+    status, log = await failure(tmp_path, text)
+    assert status == 1
+    assert f"access_log.path {tmp_path}: Is a directory" in log
+
+
 async def test_an_open_admin_api_without_a_token_is_refused(tmp_path):
     text = configuration("127.0.0.1:9").replace(
         'admin: {address: "127.0.0.1:0"', 'admin: {address: "0.0.0.0:0"'
