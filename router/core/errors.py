@@ -119,6 +119,12 @@ class BodyTooLarge(ClientError):
     code = "request_too_large"
 
 
+class UnsupportedCoding(ClientError):
+    """The body is compressed; engines do not decompress."""
+
+    status = 415
+
+
 class ExpectationFailed(ClientError):
     status = 417
 

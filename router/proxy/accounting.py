@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from router.core.errors import Unauthorized
+from router.core.errors import RouterError, Unauthorized
 from router.core.exchange import Exchange
 from router.proxy.tracing import trace_id
 from router.proxy.usage import Usage, usage
@@ -112,8 +112,20 @@ def shadow_record(
     )
 
 
-def denial(visit: "Visit", head: "RequestHead", error: Unauthorized, wall: float) -> ExchangeRecord:
-    """The record of a request that was refused for want of a good credential."""
+def refusal(
+    visit: "Visit",
+    head: "RequestHead",
+    error: RouterError,
+    wall: float,
+    duration: float = 0.0,
+    bytes_in: int = 0,
+) -> ExchangeRecord:
+    """The record of a request that was refused before it was routed.
+
+    Args:
+        wall: when it came, Unix seconds.
+    """
+    reason = error.reason if isinstance(error, Unauthorized) else error.code or error.param
     return ExchangeRecord(
         request_id=head.request_id.decode("ascii"),
         method=head.verb,
@@ -126,14 +138,16 @@ def denial(visit: "Visit", head: "RequestHead", error: Unauthorized, wall: float
         stream=False,
         status=error.status,
         flag=error.flag,
-        reason=error.reason,
+        reason=reason or "malformed",
         attempts=0,
         started_at=wall,
-        duration=0.0,
+        duration=duration,
         queued=0.0,
         first_byte=None,
         ttft=None,
-        bytes_in=0,
+        bytes_in=bytes_in,
         bytes_out=0,
         chunks=0,
+        tenant=visit.identity.tenant,
+        protocol="HTTP/1.1" if head.http11 else "HTTP/1.0",
     )

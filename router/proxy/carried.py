@@ -35,6 +35,7 @@ class Carried(Client):
     """
 
     __slots__ = (
+        "_certain",
         "_held",
         "_kind",
         "_mended",
@@ -75,6 +76,8 @@ class Carried(Client):
         self._server = server
         self.downstream = downstream
         self._kind = kind
+        # Whoever may use certain models only could hide another's name in what is not looked at.
+        self._certain = downstream.visit.identity.models is not None
         self.arrived = now
         self.arrived_wall = server.wall()
         self.exchange: Exchange | None = None

@@ -390,8 +390,8 @@ class Downstream(Timed):
 
     def refuse(self, error: errors.RouterError, head: RequestHead | None = None) -> None:
         """Answer a request that cannot be taken, and close."""
+        self._server.refused(self, head, error, self.relay)
         self.relay = None
-        self._server.recorder.refused(error.status, error.flag)
         if self.phase in (Phase.CLOSED, Phase.LINGER):
             return
         self.transport.write(respond.error_answer(error, head, close=True))
@@ -405,12 +405,11 @@ class Downstream(Timed):
         self._answer_whole(head, respond.answer(status, body, head, extra=extra, close=close))
 
     def answer_error(self, head: RequestHead, error: errors.RouterError) -> None:
-        """An error that leaves the connection usable; the request has no body."""
-        self._server.recorder.refused(error.status, error.flag)
-        self._answer_whole(
-            head,
-            respond.error_answer(error, head, close=self._closes_after(head)),
-        )
+        """An error that leaves the connection usable; the request has been read to its end."""
+        self._server.refused(self, head, error, self.relay)
+        self.relay = None
+        close = self._closes_after(head)
+        self._answer_whole(head, respond.error_answer(error, head, close=close))
 
     def _closes_after(self, head: RequestHead) -> bool:
         return not head.keep_alive or self._server.draining

@@ -8,6 +8,9 @@ _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;,"]{1,70}))', re.
 MAX_PARTS = 64
 """Parts looked at; a form of an API call has about ten."""
 
+MAX_HEAD = 4096
+"""Bytes of a part's head."""
+
 MAX_VALUE = 512
 """Bytes of a model name."""
 
@@ -32,9 +35,27 @@ def values(body: bytes, content_type: bytes, name: bytes) -> Iterator[tuple[int,
         if position == -1:
             return
         head = position + len(delimiter)
-        head_end = body.find(b"\r\n\r\n", head, head + 4096)
+        head_end = body.find(b"\r\n\r\n", head, head + MAX_HEAD)
         if head_end < 0:
             return
         position = body.find(delimiter, head_end)
         if wanted.search(body[head:head_end]):
             yield head_end + 4, position if position >= 0 else len(body)
+
+
+def beyond(body: bytes, content_type: bytes) -> bool:
+    """Whether there may be parts that :func:`values` does not look at."""
+    matched = _BOUNDARY.search(content_type)
+    if matched is None:
+        return True
+    delimiter = b"\r\n--" + (matched[1] or matched[2])
+    position = -2 if body.startswith(delimiter[2:]) else body.find(delimiter)
+    for _ in range(MAX_PARTS + 1):
+        head = position + len(delimiter)
+        if position == -1 or body.startswith(b"--", head):
+            return False
+        head_end = body.find(b"\r\n\r\n", head, head + MAX_HEAD)
+        if head_end < 0:
+            return True
+        position = body.find(delimiter, head_end)
+    return True

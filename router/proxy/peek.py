@@ -17,7 +17,7 @@ import xxhash
 
 from router.core import errors
 from router.core.model import LlmRequest
-from router.proxy import forms, prompt, scan
+from router.proxy import forms, one_model, prompt, scan
 from router.proxy.door import Visit
 from router.proxy.fields import (
     PlainFields,
@@ -92,6 +92,7 @@ def peek(
     head: RequestHead,
     aliases: prompt.Aliases | None = None,
     conversation: bool = True,
+    exact: bool = False,
 ) -> Peek:
     """Look at a whole body.
 
@@ -100,20 +101,30 @@ def peek(
         size: of all pieces.
         aliases: what models are called too; given, the prompt is named as well.
         conversation: whether anybody reads ``prefix_hash``, a third of the work on a small body.
+        exact: whoever sent it may use certain models only: nothing is passed over that may be
+            another model's name.
 
     Raises:
-        BadRequest: the path takes JSON and this is none, or ``model`` is not a string.
+        ClientError: the path takes JSON and this is none, or ``model`` is not a string.
     """
+    if exact:
+        pieces = [b"".join(pieces)] if pieces else pieces
+        one_model.require(b"".join(pieces), head.content_type)
     if aliases is not None and pieces and pieces[0][:1] in b"{ \t\r\n":
         try:
-            return _with_prompt(pieces, size, aliases)
+            return _with_prompt(pieces, size, aliases, exact)
         except prompt.NOT_JSON:
             pass  # whether that matters is for the look at all bodies to say
-    return _look(pieces, size, kind, head, conversation)
+    return _look(pieces, size, kind, head, conversation, exact)
 
 
 def _look(
-    pieces: list[bytes], size: int, kind: Body, head: RequestHead, conversation: bool
+    pieces: list[bytes],
+    size: int,
+    kind: Body,
+    head: RequestHead,
+    conversation: bool,
+    exact: bool,
 ) -> Peek:
     if kind is not Body.JSON:
         content_type = head.content_type
@@ -123,7 +134,7 @@ def _look(
             return NOTHING
     body = pieces[0] if len(pieces) == 1 else b""
     try:
-        if size > WHOLE:
+        if size > WHOLE and not exact:
             seen = _from_ends(scan.beginning(pieces, FRONT), scan.ending(pieces), size)
             if seen is not None:
                 return seen
@@ -137,12 +148,25 @@ def _look(
             return _leniently(body, kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if kind is Body.JSON:
-            raise errors.BadRequest(f"the body is not valid JSON: {error}") from None
+            raise _no_json(error, size, head) from None
         return NOTHING
     except RecursionError:
         if kind is Body.JSON:
             raise errors.BadRequest("the body's JSON is nested too deeply") from None
         return NOTHING
+
+
+def _no_json(error: Exception, size: int, head: RequestHead) -> errors.RouterError:
+    if not size:
+        return errors.BadRequest("the body is empty: it must be a JSON object")
+    coding = next((value for name, value in head.fields if name == b"content-encoding"), b"")
+    if coding.strip().lower() not in (b"", b"identity"):
+        return errors.UnsupportedCoding(
+            f"bodies are taken uncompressed, not with Content-Encoding {coding.decode('latin-1')}",
+            param="content-encoding",
+        )
+    told = str(error).partition(" - at `")[0]
+    return errors.BadRequest(f"the body is not valid JSON: {told}")
 
 
 def _from_ends(body: bytes, ending: bytes, size: int) -> Peek | None:
@@ -160,13 +184,14 @@ def _from_request(request: PlainFields, prefix_hash: int | None) -> Peek:
     return Peek(request.model, request.stream is True, _limit(request), request.user, prefix_hash)
 
 
-def _with_prompt(pieces: list[bytes], size: int, aliases: prompt.Aliases) -> Peek:
+def _with_prompt(pieces: list[bytes], size: int, aliases: prompt.Aliases, exact: bool) -> Peek:
     """A peek that names the prompt.
 
     Raises:
         msgspec.DecodeError: the body is not JSON, or not of the types expected.
     """
-    if size > prompt.DECODED and (found := prompt.bulk_between(pieces, size)) is not None:
+    found = None if exact or size <= prompt.DECODED else prompt.bulk_between(pieces, size)
+    if found is not None:
         try:
             return _named(*found, aliases)
         except (scan.OutOfReach, scan.TooDense):

@@ -60,7 +60,8 @@ class Relay(Carried):
                 )
             )
         elif self.exchange is None and self._held > limits.buffer_body >= self._held - size:
-            self._route_early()
+            if not self._certain:
+                self._route_early()
         elif self.exchange is not None and self._held > 2 * limits.buffer_body:
             self.downstream.pause_reading()  # queued or connecting: nobody takes it yet
 
@@ -86,8 +87,11 @@ class Relay(Carried):
             try:
                 server = self._server
                 names, hashed = server.prompt_names(), server.director.reads_conversation
-                seen = peek.peek(self._pieces, self.bytes_in, self._kind, self.head, names, hashed)
-            except errors.BadRequest as error:
+                seen = peek.peek(
+                    *(self._pieces, self.bytes_in, self._kind, self.head, names, hashed),
+                    exact=self._certain,
+                )
+            except errors.ClientError as error:
                 self.refuse(error)
                 return
         self._route(seen, now)
@@ -357,7 +361,10 @@ class Relay(Carried):
         """What the client sends cannot be taken: answer, whatever has become of the exchange."""
         if self.exchange is None:
             self._let_go()
-            self.downstream.refuse(error, self.head)
+            if self.whole:
+                self.downstream.answer_error(self.head, error)
+            else:
+                self.downstream.refuse(error, self.head)
         elif self.reply is not None:
             self.client_gone()
             self.downstream.abort()

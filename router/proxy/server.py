@@ -18,7 +18,7 @@ from router.core.listener import ListenerLimits
 from router.core.model import Endpoint, EndpointId
 from router.core.trace import NO_TRACE, DecisionTrace
 from router.proxy import load_header, model_list, tip_header
-from router.proxy.accounting import denial
+from router.proxy.accounting import refusal
 from router.proxy.cross_origin import is_preflight, permission
 from router.proxy.door import Door, Visit, open_door
 from router.proxy.downstream import Downstream
@@ -275,7 +275,22 @@ class ProxyServer:
 
     def dropped(self, listener: str, reason: str) -> None:
         """A connection ended before any request."""
-        self.recorder.denied(listener, reason, None)
+        self.recorder.denied(listener, reason)
+
+    def refused(
+        self,
+        downstream: Downstream,
+        head: RequestHead | None,
+        error: errors.RouterError,
+        relay: Relay | None = None,
+    ) -> None:
+        """Count a request that is answered before it was routed, and log it if it has a head."""
+        record = None
+        if head is not None and (relay is None or relay.exchange is None):
+            now = self.clock()
+            took, size = (0.0, 0) if relay is None else (now - relay.arrived, relay.bytes_in)
+            record = refusal(downstream.visit, head, error, self.wall() - took, took, size)
+        self.recorder.refused(error.status, error.flag, record)
 
     def turned_away(
         self, downstream: Downstream, head: RequestHead, has_body: bool, error: errors.RouterError
@@ -286,8 +301,7 @@ class ProxyServer:
             return False
         if isinstance(error, errors.Unauthorized):
             visit = downstream.visit
-            record = denial(visit, head, error, self.wall())
-            self.recorder.denied(visit.door.name, error.reason, record)
+            self.recorder.denied(visit.door.name, error.reason)
         error.headers += tuple(permission(self.director.snapshot, head, downstream.visit))
         if has_body:  # unread, it would be in the way of the next request
             downstream.refuse(error, head)

@@ -131,13 +131,13 @@ class CountingRecorder:
         if self.log is not None:
             self.log(record)
 
-    def refused(self, status: int, flag: str) -> None:
+    def refused(self, status: int, flag: str, record: ExchangeRecord | None) -> None:
         _count(self._refused, (str(status), flag))
-
-    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
-        _count(self._denied, (listener, reason))
         if record is not None and self.log is not None:
             self.log(record)
+
+    def denied(self, listener: str, reason: str) -> None:
+        _count(self._denied, (listener, reason))
 
     def connection_opened(self) -> None:
         self.connections += 1

@@ -14,12 +14,15 @@ class Recorder(Protocol):
         """A copy for a mirror that is to be logged has ended; it is counted elsewhere."""
         ...
 
-    def refused(self, status: int, flag: str) -> None:
-        """A request ended before it became an exchange (malformed, too large, too slow)."""
+    def refused(self, status: int, flag: str, record: ExchangeRecord | None) -> None:
+        """A request ended before it became an exchange (malformed, too large, too slow).
+
+        ``record`` None: its head could not be read, or it is reported as an exchange too.
+        """
         ...
 
-    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
-        """Somebody was not let in; ``record`` None where no request had come yet."""
+    def denied(self, listener: str, reason: str) -> None:
+        """Somebody was not let in, with a request or before one had come."""
         ...
 
     def connection_opened(self) -> None:
@@ -38,10 +41,10 @@ class NoRecorder:
     def shadow_ended(self, record: ExchangeRecord) -> None:
         return None
 
-    def refused(self, status: int, flag: str) -> None:
+    def refused(self, status: int, flag: str, record: ExchangeRecord | None) -> None:
         return None
 
-    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
+    def denied(self, listener: str, reason: str) -> None:
         return None
 
     def connection_opened(self) -> None:

@@ -157,13 +157,13 @@ class Recorder(NoRecorder):
     def exchange_ended(self, record: ExchangeRecord) -> None:
         self._records.append(record)
 
-    def denied(self, listener: str, reason: str, record: ExchangeRecord | None) -> None:
+    def denied(self, listener: str, reason: str) -> None:
         self.denials.append((listener, reason))
+
+    def refused(self, status: int, flag: str, record: ExchangeRecord | None) -> None:
+        self.refusals.append((status, flag))
         if record is not None:
             self._records.append(record)
-
-    def refused(self, status: int, flag: str) -> None:
-        self.refusals.append((status, flag))
 
 
 class Client:

@@ -1,14 +1,18 @@
 """Keys over sockets: who comes in, what an engine sees, what is told."""
 
 import json
+from typing import Any
 
 import pytest
 
 from router.core.access.addresses import AddressRules, ForwardedRules, Networks
 from router.core.access.names import NameSet
 from router.core.access.tenants import Access, Tenant, digest
+from router.core.balancers.predicted_ttft import PredictedTtft
+from router.core.balancers.round_robin import RoundRobin
 from router.core.listener import ListenerPolicy
 from router.core.model import Priority
+from router.core.routing import Matcher
 from tests.proxy.rig import EngineConnection, Rig, answering, chat, parse_headers, whole
 
 KEY = b"sk-acme-0123456789"
@@ -158,6 +162,50 @@ async def test_a_forbidden_model_is_a_403_that_names_it(rig: Rig) -> None:
     assert error["param"] == "model"
     await rig.until(lambda: bool(rig.recorder.records))
     assert rig.recorder.records[0].flag == "UAEX"
+
+
+def padded(size: int, *fields: bytes) -> bytes:
+    """A body that names the model it may, and in its middle another."""
+    pads = [b'"pad%d":"%b"' % (index, b"x" * size) for index in range(2)]
+    return b"{" + b",".join((b'"model":"m"', pads[0], *fields, pads[1])) + b"}"
+
+
+BOUNDARY = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def form(*models: bytes, others: int = 0) -> bytes:
+    part = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    parts = [part % (b"model", models[0]), *(part % (b"x", b"y") for _ in range(others))]
+    return b"".join((*parts, *(part % (b"model", model) for model in models[1:]), b"--b--\r\n"))
+
+
+@pytest.mark.parametrize("balancer", [RoundRobin.Spec(), PredictedTtft.Spec()])
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status"),
+    [
+        ("/v1/chat/completions", {}, padded(20_000, b'"model":"other"'), 403),
+        ("/v1/chat/completions", {}, padded(200_000, b'"mod\\u0065l":"other"'), 403),
+        ("/v1/chat/completions", {}, padded(1 << 20, b'"model":"other"'), 403),
+        ("/v1/chat/completions", {}, padded(10, b'"Model":"other"'), 400),
+        ("/v1/chat/completions", {}, padded(1 << 20), 200),
+        ("/anything", {}, padded(1 << 20, b'"model":"other"'), 403),
+        ("/v1/audio/transcriptions", BOUNDARY, form(b"m", b"other"), 400),
+        ("/v1/audio/transcriptions", BOUNDARY, form(b"m", b"other", others=70), 400),
+        ("/v1/audio/transcriptions", BOUNDARY, form(b"m"), 200),
+        ("/v1/audio/transcriptions", BOUNDARY, form(b"m", others=10), 200),
+    ],
+)
+async def test_a_forbidden_model_hides_nowhere_in_a_body(
+    rig: Rig, balancer: Any, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    rig.balancer, rig.match = balancer, Matcher()
+    await guarded(rig, "required", "m").start(answering())
+    client = await rig.client()
+    key = {"Authorization": f"Bearer {KEY.decode()}"}
+    await client.send(chat(body, path=path, **key, **headers))
+    answer = await client.response()
+    assert answer[0] == status, answer
+    assert rig.engines[0].connections == (status == 200)
 
 
 async def ask(rig: Rig, path: str, key: bytes | None = KEY) -> tuple[int, bytes]:

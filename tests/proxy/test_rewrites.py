@@ -287,7 +287,8 @@ async def test_a_preflight_for_a_known_path_is_answered(rig: ActionRig) -> None:
     await client.send(PREFLIGHT.replace(b"a.test", b"evil.test"))
     assert (await client.response())[0] == 405
     assert rig.engines[0].connections == 0
-    assert [(r.route, r.status) for r in rig.recorder.records] == [("r", 200)]
+    logged = sorted((record.route, record.status) for record in rig.recorder.records)
+    assert logged == [("-", 405), ("r", 200)]
 
 
 async def test_a_page_may_read_answers_errors_and_the_list_of_models(rig: ActionRig) -> None:

@@ -89,7 +89,7 @@ def test_series_are_bounded(monkeypatch):
     monkeypatch.setattr(counting, "MAX_SERIES", 5)
     counts = recorder()
     for status in range(400, 420):
-        counts.refused(status, "-")
+        counts.refused(status, "-", None)
         counts.exchange_ended(record(route=f"r{status}", cluster=f"c{status}"))
     totals = counts.totals()
     assert sum(totals.counters["refused_total"].values()) == 20
