@@ -91,8 +91,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     """The request body as a JSON object."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(400, f"request body is not valid JSON: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ApiError(400, f"request body is not valid JSON: {reason}") from None
     if not isinstance(document, dict):
         raise ApiError(400, "request body must be a JSON object")
     return document

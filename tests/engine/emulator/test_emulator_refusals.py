@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from engine.emulator.config import EmulatorConfig
-from engine.emulator.inputs import ApiError, InputReader
+from engine.emulator.inputs import ApiError, InputReader, read_object
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -49,3 +49,10 @@ def test_refused_by_name(path: str, fields: dict[str, Any], param: str) -> None:
 )
 def test_what_changes_nothing_is_taken(fields: dict[str, Any]) -> None:
     assert InputReader(EmulatorConfig()).read("/v1/chat/completions", CHAT | fields).target > 0
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a": NaN}', b'{"a": ' + b"[" * 100_000, b"[]"])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        read_object(body)
+    assert caught.value.status == 400
