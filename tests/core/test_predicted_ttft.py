@@ -294,6 +294,20 @@ def test_expected_and_found_tokens_are_compared() -> None:
     assert trust.error < 0.03
 
 
+def test_a_probe_of_a_few_words_tells_nothing_of_the_mirror() -> None:
+    """Engines keep whole blocks of their own: of 16 tokens none are found again, of 40 two thirds.
+
+    Monitoring that asks one of these each second must not take a cluster's prefixes away at night.
+    """
+    scene = Scene(1)
+    for now, (tokens, found) in enumerate([(16, 0), (40, 32)] * 100):
+        work = scene.send(chat(tokens), 0, now)
+        work.ended(Outcome.SUCCESS, now + 0.1)
+        work.usage(tokens, found)
+    assert scene.forecast.trust.believed
+    assert scene.forecast.trust.answers == 0
+
+
 def test_caches_say_how_large_they_are() -> None:
     scene = Scene(1, 1)
     ids = [host.id for host in scene.hosts]

@@ -301,7 +301,8 @@ class Forecast:
         if cached is None:
             return
         found = min(cached, prompt) / prompt * work.blocks
-        self.trust.compare(work.expected / work.blocks * prompt, cached, prompt, work.ended_at)
+        if work.blocks >= 1.0:  # of less, engines' own blocks of 16 tokens or so decide
+            self.trust.compare(work.expected / work.blocks * prompt, cached, prompt, work.ended_at)
         if work.known and work.age != SURE:
             # Engines round down to blocks of their own, and templates add a little.
             depth = DEPTHS[work.known - 1]
