@@ -166,7 +166,8 @@ def _question(raw: bytes) -> Question:
     try:
         return msgspec.json.decode(raw, type=Question)
     except msgspec.ValidationError as error:
-        raise AdminError(400, str(error), param=_field(str(error))) from None
+        told, field = str(error).partition(" - at `")[0], _field(str(error))
+        raise AdminError(400, f"{field}: {told}" if field else told, param=field) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminError(400, f"the body is not JSON: {error}") from None
 

@@ -224,7 +224,9 @@ def _ago(later: float, earlier: float) -> float:
 async def _object(request: web.Request) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(await request.read())
-    except msgspec.DecodeError as error:
+    except RecursionError:
+        raise AdminError(400, "the body's JSON is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminError(400, f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise AdminError(400, "the body must be a JSON object")

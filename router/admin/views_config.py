@@ -49,10 +49,11 @@ class ConfigViews:
 
     async def reload(self, request: web.Request) -> web.Response:
         wanted = request.headers.get("If-Match")
-        if wanted is not None and wanted.strip('"') != str(self._plane.store.generation):
+        generation = str(self._plane.store.generation)
+        if wanted not in (None, "*") and wanted.strip('"') != generation:
             raise AdminError(
                 412,
-                f"generation {self._plane.store.generation} is in force, not {wanted}",
+                f"generation {generation} is in force, not {wanted}",
                 code="generation_mismatch",
             )
         try:

@@ -193,6 +193,8 @@ class TestReload:
         assert (status, answer["error"]["code"]) == (412, "generation_mismatch")
         status, answer = await router.ask("POST", "/reload", {}, **{"if-match": f'"{now}"'})
         assert (status, answer["generation"]) == (200, now + 1)
+        status, answer = await router.ask("POST", "/reload", {}, **{"if-match": "*"})
+        assert (status, answer["generation"]) == (200, now + 2)
 
     async def test_the_dump_has_a_tag(self, world):
         router, *_ = world
