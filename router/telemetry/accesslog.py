@@ -15,12 +15,14 @@ from typing import IO, Any
 
 import msgspec
 
+from router.telemetry.logs import logger
 from router.telemetry.record import ExchangeRecord
 
 RING_BYTES = 4 * 1024 * 1024
 BATCH = 64
 """Records encoded together, a third cheaper than one by one; the limit may be exceeded by them."""
 
+_NEWLINE = 0x0A
 _STOP = b""
 _REOPEN = b"\0"
 
@@ -109,6 +111,8 @@ def json_line(record: dict[str, Any]) -> bytes:
 class AccessWriter:
     """Writes records to a file from a thread.
 
+    What cannot be written is dropped and counted; control's log says when that begins and ends.
+
     Args:
         path: file to append to; None: ``stream``.
         stream: binary stream used where there is no path; not closed.
@@ -128,7 +132,11 @@ class AccessWriter:
     ) -> None:
         self._line = line
         self._path = path
-        self._stream = stream if path is None else path.open("ab")
+        # Without a buffer: what a full disk refuses is not to come back when there is room again.
+        self._stream = stream if path is None else path.open("ab", buffering=0)
+        self._torn = False
+        self._fault: str | None = None
+        self._log = logger("access_log")
         self._queue: queue.Queue[bytes] = queue.Queue(limit)
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
@@ -142,7 +150,7 @@ class AccessWriter:
             self.dropped += lines.count(b"\n")
 
     def reopen(self) -> None:
-        """Open the path anew, after it was rotated."""
+        """Open the path anew, after it was rotated; the old file stays if that fails."""
         try:
             self._queue.put_nowait(_REOPEN)
         except queue.Full:
@@ -158,20 +166,49 @@ class AccessWriter:
 
     def _run(self) -> None:
         while (lines := self._queue.get()) != _STOP:
+            if lines == _REOPEN:
+                self._reopen()
+                continue
             try:
                 self._write(lines)
-            except (OSError, ValueError):  # a full disk, a closed pipe
+            except (OSError, ValueError) as error:  # a full disk, a closed pipe
                 self.dropped += lines.count(b"\n")
+                self._tell(getattr(error, "strerror", None) or str(error))
+            else:
+                self._tell(None)
         if self._path is not None and self._stream is not None:
             self._stream.close()
 
-    def _write(self, lines: bytes) -> None:
-        if lines == _REOPEN:
-            if self._path is not None:
-                previous, self._stream = self._stream, self._path.open("ab")
-                if previous is not None:
-                    previous.close()
+    def _reopen(self) -> None:
+        if self._path is None:
             return
-        if self._stream is not None:
-            self._stream.write(readable(lines, self._line))
-            self._stream.flush()
+        try:
+            previous, self._stream = self._stream, self._path.open("ab", buffering=0)
+        except OSError as error:
+            self._log.error("cannot reopen", path=str(self._path), error=error.strerror)
+            return
+        self._torn = False
+        if previous is not None:
+            previous.close()
+
+    def _write(self, lines: bytes) -> None:
+        if self._stream is None:
+            return
+        text = readable(lines, self._line)
+        left = memoryview(b"\n" + text if self._torn else text)
+        while left:
+            written = self._stream.write(left)
+            self._torn = left[written - 1] != _NEWLINE
+            left = left[written:]
+        self._stream.flush()
+
+    def _tell(self, fault: str | None) -> None:
+        """Say so, once, when lines begin to be lost or are written again."""
+        if (fault is None) == (self._fault is None):
+            return
+        self._fault = fault
+        path = "-" if self._path is None else str(self._path)
+        if fault is not None:
+            self._log.error("cannot write, lines are lost", path=path, error=fault)
+        else:
+            self._log.warning("lines are written again", path=path, lost=self.dropped)

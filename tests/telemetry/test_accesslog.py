@@ -3,6 +3,9 @@
 import io
 import json
 import threading
+from pathlib import Path
+
+import structlog.testing
 
 from router.telemetry.accesslog import AccessRing, AccessWriter, readable
 from tests.telemetry.test_counting import record
@@ -93,3 +96,73 @@ def test_a_stuck_stream_does_not_hold_up_the_writer():
     stream.go.set()
     writer.close()
     assert stream.getvalue() == b"".join(readable(one) for one in raw[:3])
+
+
+class FullDisk(io.RawIOBase):
+    """Takes so many bytes, then none until there is room again."""
+
+    def __init__(self, room):
+        self.room = room
+        self.taken = b""
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(28, "No space left on device")
+        part = bytes(data)[: self.room]
+        self.room -= len(part)
+        self.taken += part
+        return len(part)
+
+
+def test_a_full_disk_is_told_once_and_tears_no_other_line():
+    raw = [encode_raw(record(request_id=str(number))) for number in range(5)]
+    first = readable(raw[0])
+    stream = FullDisk(len(first) + 10)
+    with structlog.testing.capture_logs() as told:
+        writer = AccessWriter(stream=stream)
+        for one in raw[:3]:
+            writer.write(one)
+        while writer.dropped < 2:
+            pass
+        stream.room = 1 << 20
+        for one in raw[3:]:
+            writer.write(one)
+        writer.close()
+    assert writer.dropped == 2
+    lines = stream.taken.splitlines(keepends=True)
+    assert lines[0] == first
+    assert lines[1] == readable(raw[1])[:10] + b"\n"
+    assert lines[2:] == [readable(raw[3]), readable(raw[4])]
+    assert [(line["event"], line["log_level"]) for line in told] == [
+        ("cannot write, lines are lost", "error"),
+        ("lines are written again", "warning"),
+    ]
+    assert told[0]["error"] == "No space left on device"
+    assert told[1]["lost"] == 2
+
+
+def test_the_device_that_is_always_full_ends_well():
+    writer = AccessWriter(Path("/dev/full"))
+    writer.write(encode_raw(record()))
+    writer.close()
+    assert not writer._thread.is_alive()
+    assert writer.dropped == 1
+
+
+def test_a_file_that_cannot_be_reopened_stays(tmp_path):
+    path = tmp_path / "access.log"
+    one, two = (encode_raw(record(request_id=name)) for name in ("one", "two"))
+    with structlog.testing.capture_logs() as told:
+        writer = AccessWriter(path)
+        writer.write(one)
+        while not path.read_bytes():
+            pass
+        kept = path.rename(tmp_path / "access.log.1")
+        path.mkdir()
+        writer.reopen()
+        writer.write(two)
+        writer.close()
+    assert kept.read_bytes() == readable(one) + readable(two)
+    assert [(line["event"], line["error"]) for line in told] == [
+        ("cannot reopen", "Is a directory")
+    ]
