@@ -28,6 +28,7 @@ from router.config.schema import Admin, Config
 from router.config.tls_material import TlsFault, read_server, server_context
 from router.config.units import Address
 from router.control.config_watch import ConfigWatch
+from router.control.descriptors import FEW, raise_limit
 from router.control.notify import notify
 from router.control.plane import ControlPlane
 from router.control.slots import BoardFull
@@ -115,6 +116,8 @@ async def serve(
         loop.add_signal_handler(signum, ending.ask, signum)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     store = ConfigStore(lambda: overrides.apply(read()), source)
+    if (open_files := raise_limit()) < FEW:
+        logger("control").warning("few files may be open: a stream takes two", limit=open_files)
     async with AsyncExitStack() as stack:
         try:
             plane, access = _make_plane(store, stack)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 
@@ -192,6 +193,26 @@ async def test_an_access_log_that_cannot_be_opened_is_named(tmp_path):
     status, log = await failure(tmp_path, text)
     assert status == 1
     assert f"access_log.path {tmp_path}: Is a directory" in log
+
+
+async def test_a_low_limit_on_open_files_is_raised_and_told(tmp_path):
+    async with emulator("a") as a:
+        config = tmp_path / "warmpath.yaml"
+        config.write_text(configuration(a.address))
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+        try:
+            async with launched("-c", str(config)) as router:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+                await router.started()
+                limits = resource.prlimit(router.process.pid, resource.RLIMIT_NOFILE)
+                [worker] = (await router.get("/server_info"))["workers"]
+                of_worker = resource.prlimit(worker["pid"], resource.RLIMIT_NOFILE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert limits == of_worker
+    assert limits[0] == min(before[1], 1 << 20)
+    assert any("few files" in line for line in router.log) == (limits[0] < 4096)
 
 
 async def test_an_open_admin_api_without_a_token_is_refused(tmp_path):
