@@ -46,7 +46,9 @@ class AlwaysLogged(Section, frozen=True, kw_only=True):
 
 
 class AccessLog(Section, frozen=True, kw_only=True):
-    """One line for each request. No line ever holds a byte of a body."""
+    """One line for each request, never with a byte of a body. A plain text is its path."""
+
+    shorthand: ClassVar[str | None] = "path"
 
     path: Annotated[Text, doc("stdout, stderr, off, or a file to append to.")] = "stdout"
     format: LogFormat = LogFormat(kind="json")

@@ -115,7 +115,9 @@ class EngineClient:
             raise EngineUnreachable(f"no answer within {timeout:g}s") from None
         except aiohttp.ClientConnectorError as error:
             # Its text names the address again and, of plain connections too, "ssl:default".
-            raise EngineUnreachable(f"cannot connect: {error.os_error}") from None
+            raise EngineUnreachable(
+                f"cannot connect: {error.os_error.strerror or error.os_error}"
+            ) from None
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             raise EngineUnreachable(str(error) or type(error).__name__) from None
 

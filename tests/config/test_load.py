@@ -184,6 +184,13 @@ def test_findings_name_the_file_of_a_directory(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("path", ["off", "stderr", "/var/log/warmpath.log"])
+def test_a_plain_text_is_the_access_logs_path(path: str) -> None:
+    config = loads(f"access_log: {path}\n{MINIMAL}", "w.yaml", {})
+    assert config.access_log.path == path
+    assert loads(f"access_log: {{path: {path}}}\n{MINIMAL}", "w.yaml", {}) == config
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.yaml: cannot read: No such file"):
         load(tmp_path / "gone.yaml")

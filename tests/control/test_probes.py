@@ -15,12 +15,12 @@ from engine.emulator.server import Emulator
 from router.config.build import build
 from router.config.load import loads
 from router.control import engine_client
-from router.control.engine_client import EngineClient
+from router.control.engine_client import EngineClient, EngineUnreachable
 from router.control.models import ModelCatalog
 from router.control.probes import Prober, Streak
 from router.control.roster import Roster
 from router.control.scrape import Scraper
-from router.core.model import AdminState
+from router.core.model import AdminState, Endpoint, EndpointId
 
 
 def snapshot_of(*engines: str, routes: str = "{name: all, to: c}", more: str = ""):
@@ -266,3 +266,13 @@ class TestRoster:
         with pytest.raises(KeyError):
             roster.override("c/127.0.0.1:7", state=AdminState.DRAIN)
         assert told == []
+
+
+async def test_an_engine_that_is_not_there_is_told_in_plain_words() -> None:
+    endpoint = Endpoint(id=EndpointId("c/e"), cluster="c", host="127.0.0.1", port=1)
+    async with EngineClient() as client:
+        with pytest.raises(EngineUnreachable) as caught:
+            await client.get(endpoint, "/health", 5.0)
+    told = str(caught.value)
+    assert told.startswith("cannot connect: ")
+    assert "ssl" not in told and "Errno" not in told
