@@ -126,6 +126,7 @@ def refusal(
         wall: when it came, Unix seconds.
     """
     reason = error.reason if isinstance(error, Unauthorized) else error.code or error.param
+    given = head.shape.traceparent
     return ExchangeRecord(
         request_id=head.request_id.decode("ascii"),
         method=head.verb,
@@ -149,5 +150,6 @@ def refusal(
         bytes_out=0,
         chunks=0,
         tenant=visit.identity.tenant,
+        trace_id=trace_id(given) if given else None,
         protocol="HTTP/1.1" if head.http11 else "HTTP/1.0",
     )

@@ -29,8 +29,10 @@ from router.proxy.journal import Journal
 from router.proxy.log_fields import LogFields
 from router.proxy.metering import RelayMeter
 from router.proxy.paths import Body
+from router.proxy.peek import described
 from router.proxy.pool import Pool
 from router.proxy.relay import Relay
+from router.proxy.seen import NOTHING
 from router.proxy.shadow import Copy
 from router.proxy.timers import Wheel
 from router.proxy.tls_accept import TlsListener
@@ -289,7 +291,11 @@ class ProxyServer:
         if head is not None and (relay is None or relay.exchange is None):
             now = self.clock()
             took, size = (0.0, 0) if relay is None else (now - relay.arrived, relay.bytes_in)
-            record = refusal(downstream.visit, head, error, self.wall() - took, took, size)
+            visit = downstream.visit
+            record = refusal(visit, head, error, self.wall() - took, took, size)
+            if self.log_fields is not None:
+                asked = described(head, NOTHING, visit, size)
+                record.fields = self.log_fields.of(asked, None)
         self.recorder.refused(error.status, error.flag, record)
 
     def turned_away(

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from router.core.listener import ListenerLimits
+from router.proxy.log_fields import LogFields
 from tests.proxy.rig import Rig, answering, chat
 from tests.proxy.test_access import guarded
 
@@ -77,6 +78,16 @@ async def test_what_is_refused_is_logged_if_it_had_a_head(rig: Rig) -> None:
     ]
     assert rig.recorder.records[3].duration >= 0.05
     assert len(rig.recorder.refusals) == len(requests)
+
+
+async def test_the_headers_that_the_log_asks_for_are_kept(rig: Rig) -> None:
+    await rig.start(answering())
+    rig.server.log_fields = LogFields((("user-agent", ":authority"), ("server",)))
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert (await rig.post(b"nonsense", User_Agent="curl/8", Traceparent=parent))[0] == 400
+    [record] = rig.recorder.records
+    assert record.fields == {"REQ:user-agent": "curl/8", "REQ::authority": "proxy"}
+    assert record.trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 
 async def test_a_refused_key_is_logged_once_with_its_reason(rig: Rig) -> None:
