@@ -87,10 +87,8 @@ class Relay(Carried):
             try:
                 server = self._server
                 names, hashed = server.prompt_names(), server.director.reads_conversation
-                seen = peek.peek(
-                    *(self._pieces, self.bytes_in, self._kind, self.head, names, hashed),
-                    exact=self._certain,
-                )
+                pieces, size, kind, head = self._pieces, self.bytes_in, self._kind, self.head
+                seen = peek.peek(pieces, size, kind, head, names, hashed, self._certain)
             except errors.ClientError as error:
                 self.refuse(error)
                 return
