@@ -35,12 +35,16 @@ class AdminClient:
 
     Raises:
         OSError: one of the files cannot be used.
+        ValueError: the URL is none.
     """
 
     def __init__(
         self, url: str, token: str | None = None, ca: Path | None = None, cert: Path | None = None
     ) -> None:
         self._url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        parts = urllib.parse.urlsplit(self._url)  # what cannot be one raises ValueError
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError(f"expected http://HOST:PORT, got {url!r}")
         self._token = token
         context = ssl.create_default_context(cafile=ca)
         if cert is not None:
@@ -60,12 +64,20 @@ class AdminClient:
         request = self._request(method, path, headers or {}, body)
         try:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
-                return json.loads(answer.read(MAX_ANSWER))
+                found = json.loads(answer.read(MAX_ANSWER))
         except urllib.error.HTTPError as error:
             _fail(_message(error), 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            _fail(f"cannot reach the admin API at {self._url}: {reason}", UNREACHABLE)
+        except OSError as error:
+            self.unreachable(error)
+        except (ValueError, http.client.HTTPException):
+            self._foreign()
+        if path == "/server_info" and (not isinstance(found, dict) or "generation" not in found):
+            self._foreign()
+        return found
+
+    def _foreign(self) -> NoReturn:
+        """End the command with exit code 3: Envoy's admin API has the same port and some paths."""
+        _fail(f"what answers at {self._url} is no admin API of Warmpath", UNREACHABLE)
 
     def lines(self, path: str, headers: Mapping[str, str], silence: float) -> Iterator[str]:
         """The lines of a stream as they come. Ends the command as ``call`` does if it is refused.
@@ -124,7 +136,7 @@ def admin_options(command: Command) -> Command:
         try:
             token = None if token_file is None else token_file.read_text().strip()
             return AdminClient(value, token, ca, cert)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise click.BadParameter(str(error)) from None
 
     for name, help_ in (

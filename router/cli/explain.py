@@ -164,7 +164,9 @@ def _ask(url: str, token_file: Path | None, asked: "Description", seed: int) -> 
         except UnicodeDecodeError:
             raise click.UsageError("with --live the body must be UTF-8") from None
     token = None if token_file is None else token_file.read_text().strip()
-    answer: dict[str, Any] = AdminClient(url, token, *tls_files(os.environ)).call(
-        "POST", "/explain", question
-    )
+    try:
+        admin = AdminClient(url, token, *tls_files(os.environ))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--live") from None
+    answer: dict[str, Any] = admin.call("POST", "/explain", question)
     return answer
