@@ -286,8 +286,13 @@ class ProxyServer:
         error: errors.RouterError,
         relay: Relay | None = None,
     ) -> None:
-        """Count a request that is answered before it was routed, and log it if it has a head."""
+        """Count a request that is answered before it was routed, and log it if it has a head.
+
+        A web page that may call is to read why it was refused.
+        """
         record = None
+        if head is not None:
+            error.headers += tuple(permission(self.director.snapshot, head, downstream.visit))
         if head is not None and (relay is None or relay.exchange is None):
             now = self.clock()
             took, size = (0.0, 0) if relay is None else (now - relay.arrived, relay.bytes_in)
@@ -308,7 +313,6 @@ class ProxyServer:
         if isinstance(error, errors.Unauthorized):
             visit = downstream.visit
             self.recorder.denied(visit.door.name, error.reason)
-        error.headers += tuple(permission(self.director.snapshot, head, downstream.visit))
         if has_body:  # unread, it would be in the way of the next request
             downstream.refuse(error, head)
         else:

@@ -291,6 +291,21 @@ async def test_a_preflight_for_a_known_path_is_answered(rig: ActionRig) -> None:
     assert logged == [("-", 405), ("r", 200)]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"nonsense", 400), (b'{"model":7}', 400), (b"x" * 101, 413)]
+)
+async def test_a_page_may_read_why_a_body_was_refused(
+    rig: ActionRig, body: bytes, status: int
+) -> None:
+    rig.actions = Actions(cors=CORS)
+    rig.limits = type(rig.limits)(max_body=100)
+    await rig.start(rig.noting())
+    answer = await rig.post(body, origin="https://a.test")
+    assert (answer[0], answer[1].get("access-control-allow-origin")) == (status, "https://a.test")
+    answer = await rig.post(body, origin="https://evil.test")
+    assert (answer[0], answer[1].get("access-control-allow-origin")) == (status, None)
+
+
 async def test_a_page_may_read_answers_errors_and_the_list_of_models(rig: ActionRig) -> None:
     rig.actions = Actions(cors=CORS)
     engine = whole(headers="access-control-allow-origin: *\r\n")
