@@ -14,6 +14,7 @@ from router.config import lint_balancers as balancers
 from router.config import lint_clusters as clusters
 from router.config import lint_detours as detours
 from router.config import lint_limits as limits
+from router.config import lint_patterns as patterns
 from router.config import lint_places as places
 from router.config import lint_process as process
 from router.config import lint_queue as queue
@@ -148,6 +149,9 @@ RULES: tuple[Rule, ...] = (
          "Remove the fraction, or the route.", actions.fraction_of_all_or_none),
     Rule("WP066", "warning", "size that no request has",
          "Put the narrower size in front, or remove it.", actions.size_never_reached),
+    Rule("WP067", "warning", "regular expression that may take for ever",
+         "Make rounds of it begin with what cannot be within one, or use a prefix or suffix.",
+         patterns.runaway_pattern),
     Rule("WP070", "warning", "keys in the clear",
          "Give the listener tls, or bind it where only a proxy with TLS reaches it.",
          access.keys_in_the_clear),
