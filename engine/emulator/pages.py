@@ -6,6 +6,7 @@ import importlib.metadata
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -83,7 +84,7 @@ class Pages:
 
     def model(self, exchange: Exchange) -> None:
         """One served model."""
-        name = exchange.path.removeprefix("/v1/models/")
+        name = unquote(exchange.path.removeprefix("/v1/models/"))
         send(exchange, self._card(model_of({"model": name or "?"}, self._service.config)))
 
     def _card(self, name: str) -> dict[str, Any]:

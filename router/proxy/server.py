@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, cast
+from urllib.parse import unquote
 
 from router.core import errors, events
 from router.core.access.names import NameSet
@@ -236,7 +237,8 @@ class ProxyServer:
         elif head.path == "/v1/models":
             body = self._listing(downstream.visit.identity.models)
         else:
-            model = head.path.removeprefix("/v1/models/")
+            # OpenAI's clients write the slash of `org/model` as %2F.
+            model = unquote(head.path.removeprefix("/v1/models/"))
             known = self._model_by_id.get(model)
             permitted = downstream.visit.identity.models
             if known is None or (permitted is not None and not permitted.permits(model)):

@@ -22,6 +22,8 @@ OWN: dict[str, tuple[bytes, int, object]] = {
     "all models": (get("/v1/models"), 200, json.loads(MODELS)),
     "one model": (get("/v1/models/m"), 200, {"id": "m", "owned_by": "x", "odd": [1]}),
     "one with a slash": (get("/v1/models/org/n?x=y"), 200, {"id": "org/n", "x": 2}),
+    "the same, escaped": (get("/v1/models/org%2Fn"), 200, {"id": "org/n", "x": 2}),
+    "escaped otherwise": (get("/v1/models/%6d"), 200, {"id": "m", "owned_by": "x", "odd": [1]}),
     "health": (get("/health"), 200, {"status": "ok"}),
 }
 

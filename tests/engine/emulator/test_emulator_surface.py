@@ -34,6 +34,12 @@ async def http(emulator: Emulator, web: Any) -> Any:
     return web(emulator)
 
 
+async def test_a_models_name_may_have_a_slash(launch: Any) -> None:
+    emulator = await launch(models=("org/m",))
+    async with openai.AsyncOpenAI(base_url=f"{emulator.url}/v1", api_key="none") as client:
+        assert (await client.models.retrieve("org/m")).id == "org/m"
+
+
 async def test_chat(sdk: openai.AsyncOpenAI) -> None:
     answer = await sdk.chat.completions.create(model="m", messages=[USER], max_tokens=5)
     assert answer.choices[0].message.content == " 000 001 002 003 004"
