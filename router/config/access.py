@@ -186,4 +186,5 @@ def _tenant(spec: TenantSpec) -> Tenant:
         certificates=NameSet(spec.certificates),
         models=NameSet(spec.models) if spec.models else None,
         priority=Priority[spec.priority.upper()],
+        by_model=spec.limits is not None and bool(spec.limits.models),
     )

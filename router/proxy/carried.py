@@ -76,8 +76,8 @@ class Carried(Client):
         self._server = server
         self.downstream = downstream
         self._kind = kind
-        # Whoever may use certain models only could hide another's name in what is not looked at.
-        self._certain = downstream.visit.identity.models is not None
+        # Another model's name could be hidden in what is not looked at.
+        self._certain = downstream.visit.identity.certain
         self.arrived = now
         self.arrived_wall = server.wall()
         self.exchange: Exchange | None = None

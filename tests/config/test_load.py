@@ -320,3 +320,14 @@ def test_backends_that_are_none(urls: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_backends(urls)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("limits", "by_model"),
+    [("{}", False), ("{requests: 1/s}", False), ("{models: {m: {requests: 1/s}}}", True)],
+)
+def test_a_tenant_knows_whether_models_have_limits(limits: str, by_model: bool) -> None:
+    text = f"{MINIMAL}tenants: [{{name: t, keys: ['${{K}}'], limits: {limits}}}]\n"
+    snapshot = build(loads(text, "w.yaml", {"K": "k" * 20}), 1)
+    assert snapshot.access is not None
+    assert snapshot.access.tenants["t"].by_model is by_model

@@ -208,6 +208,21 @@ async def test_a_forbidden_model_hides_nowhere_in_a_body(
     assert rig.engines[0].connections == (status == 200)
 
 
+@pytest.mark.parametrize(("by_model", "model"), [(True, "other"), (False, "m")])
+async def test_a_model_with_a_limit_hides_nowhere_either(
+    rig: Rig, by_model: bool, model: str
+) -> None:
+    rig.match = Matcher()
+    tenant = Tenant(name="acme", keys=(digest(KEY),), by_model=by_model)
+    rig.access = Access([tenant])
+    rig.policy = ListenerPolicy(name="api", auth="required")
+    await rig.start(answering())
+    body = padded(1 << 20, b'"model":"other"')
+    assert (await rig.post(body, Authorization=f"Bearer {KEY.decode()}"))[0] == 200
+    await rig.until(lambda: bool(rig.recorder.records))
+    assert rig.recorder.records[0].model == model
+
+
 async def ask(rig: Rig, path: str, key: bytes | None = KEY) -> tuple[int, bytes]:
     client = await rig.client()
     line = b"" if key is None else b"Authorization: Bearer " + key + b"\r\n"

@@ -30,7 +30,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who uses the models.
 
     ``keys``: SHA-256 digests. ``certificates``: of which a client certificate has a name.
-    ``models`` None: all of them.
+    ``models`` None: all of them. ``by_model``: there are limits for some of them.
     """
 
     name: str
@@ -38,12 +38,14 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     certificates: NameSet = NameSet(())
     models: NameSet | None = None
     priority: Priority = Priority.NORMAL
+    by_model: bool = False
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Who sent a request, and what that permits. ``expires_at``: Unix seconds.
 
-    ``tenant`` None: nobody in particular, where that is allowed.
+    ``tenant`` None: nobody in particular, where that is allowed. ``certain``: which model is asked
+    for decides what is permitted, so that it must be known for certain.
     """
 
     tenant: str | None = None
@@ -51,6 +53,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     models: NameSet | None = None
     means: Means | None = None
     expires_at: float = math.inf
+    certain: bool = False
 
 
 ANONYMOUS = Identity()
@@ -77,6 +80,7 @@ def identity(
         models=both,
         means=means,
         expires_at=expires_at,
+        certain=both is not None or tenant.by_model,
     )
 
 
