@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from router.cli.admin_client import AdminClient, admin_options, output_option
@@ -116,7 +117,7 @@ def _row(cluster: str, endpoint: dict[str, Any]) -> list[str]:
     cells = cells_of(endpoint)
     return [
         cluster,
-        endpoint["address"],
+        escape(endpoint["address"]),  # [fd00::1] would be a tag
         cells.state,
         cells.health,
         str(endpoint["weight"]),

@@ -9,6 +9,7 @@ import click
 import msgspec
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -120,7 +121,7 @@ def picture(before: Sample | None, now: Sample) -> Group:
         failed = f"[red]{bad:.1f}[/]" if bad else "0.0"
         table.add_row(
             cluster,
-            endpoint["address"],
+            escape(endpoint["address"]),
             cells.state,
             cells.health,
             f"{good:.1f}",

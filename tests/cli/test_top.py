@@ -3,8 +3,10 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from router.cli import status
 from router.cli.top import Sample, picture, rates
 
 
@@ -61,3 +63,20 @@ def test_the_busiest_come_first_and_failures_stand_out() -> None:
     assert [row[1] for row in rows] == ["b:1", "c:1", "a:1"]
     assert rows[0][4:7] == ["0.0", "4.0", "7"]
     assert "ejection" in text
+
+
+def test_addresses_of_ipv6_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    address = "[fd00::3]:8000"
+    shown = {**endpoint(address, {}), "override": None}
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(picture(None, sample(1.0, shown)))
+    assert f" {address} " in console.export_text()
+    info = {"version": "1", "state": "live", "generation": 1, "uptime": 1.0, "connections": 0}
+    cluster = {
+        "name": "c",
+        "endpoints": [shown],
+        "queue": {"breakers": {}},
+        "discovery": None,
+    }
+    status._print({**info, "workers": []}, [cluster])
+    assert f" {address} " in capsys.readouterr().out
