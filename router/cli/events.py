@@ -88,5 +88,8 @@ def line_of(event: Mapping[str, Any]) -> str:
 
 def _word(value: Any) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(map(str, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        return "[" + ", ".join(map(_word, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    # A path of somebody's choice must not forge a line, nor speak to the terminal.
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
