@@ -21,7 +21,7 @@ def require(body: bytes, content_type: bytes) -> None:
         named = {body[start:end] for start, end in forms.values(body, content_type, b"model")}
         if len(named) > 1 or forms.beyond(body, content_type):
             raise errors.BadRequest("several parts may be called `model`", param="model")
-        return
+    # Not every engine heeds the type.
     try:
         fields = _fields(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -187,6 +187,7 @@ def form(*models: bytes, others: int = 0) -> bytes:
         ("/v1/chat/completions", {}, padded(200_000, b'"mod\\u0065l":"other"'), 403),
         ("/v1/chat/completions", {}, padded(1 << 20, b'"model":"other"'), 403),
         ("/v1/chat/completions", {}, padded(10, b'"Model":"other"'), 400),
+        ("/v1/chat/completions", BOUNDARY, padded(10, b'"Model":"other"'), 400),
         ("/v1/chat/completions", {}, padded(1 << 20), 200),
         ("/anything", {}, padded(1 << 20, b'"model":"other"'), 403),
         ("/v1/audio/transcriptions", BOUNDARY, form(b"m", b"other"), 400),
