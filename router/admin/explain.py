@@ -17,7 +17,7 @@ from router.admin.respond import AdminError, json_answer
 from router.control.plane import ControlPlane
 from router.core.errors import RouterError
 from router.core.explain import Known, World, explain, refused
-from router.core.explanation import Description, OwnAnswer
+from router.core.explanation import BadDescription, Description, OwnAnswer
 from router.core.forecast.seen import ForecastSeen
 from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
@@ -93,6 +93,8 @@ class ExplainViews:
             return self._describe(words, snapshot)
         except RouterError as error:
             return error
+        except BadDescription as error:
+            raise AdminError(400, str(error), param=error.param) from None
         except OwnAnswer as own:
             raise AdminError(400, str(own), param="path", code="own_answer") from None
 

@@ -117,7 +117,7 @@ def _from_file(path: Path | None, asked: "Description", seed: int) -> dict[str, 
     from router.config.load import load
     from router.core.errors import RouterError
     from router.core.explain import explain, refused
-    from router.core.explanation import OwnAnswer
+    from router.core.explanation import BadDescription, OwnAnswer
     from router.proxy.describe import describe
 
     if path is None and not Path(DEFAULT_PATH).exists():
@@ -133,8 +133,8 @@ def _from_file(path: Path | None, asked: "Description", seed: int) -> dict[str, 
         told = explain(snapshot, describe(asked, snapshot), random.Random(seed))
     except RouterError as error:
         told = refused(error)
-    except OwnAnswer as own:
-        raise click.UsageError(str(own)) from None
+    except (OwnAnswer, BadDescription) as error:
+        raise click.UsageError(str(error)) from None
     arm = next((arm.cluster for arm in told.arms if arm.drawn), None)
     if any(spec.name == arm and spec.discovery is not None for spec in config.clusters):
         view = f"{told.view}; the endpoints of {arm!r} are discovered: ask with --live"

@@ -37,6 +37,14 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None = None
 
 
+class BadDescription(Exception):
+    """No request can be as it is described. ``param``: the word at fault."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 class OwnAnswer(Exception):
     """The router answers requests for this path itself, whatever the routes say."""
 

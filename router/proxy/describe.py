@@ -6,11 +6,12 @@ headers, model and prefix hash are what they would be, and so is a refusal.
 """
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 
 import msgspec
 
 from router.core.errors import BadRequest
-from router.core.explanation import Description, OwnAnswer
+from router.core.explanation import BadDescription, Description, OwnAnswer
 from router.core.model import LlmRequest, Priority
 from router.core.snapshot import Snapshot
 from router.proxy import respond
@@ -28,7 +29,9 @@ def describe(words: Description, snapshot: Snapshot) -> LlmRequest:
     Raises:
         RouterError: what the client would be answered before any route is looked at.
         OwnAnswer: the router answers such a request itself.
+        BadDescription: there is no such client.
     """
+    _check_client(words, snapshot)
     body = _body(words)
     lines = [
         f"{words.method} {words.path} HTTP/1.1",
@@ -52,6 +55,18 @@ def describe(words: Description, snapshot: Snapshot) -> LlmRequest:
     visit.client = words.client
     request = described(head, seen, visit, len(body))
     return request.but(tenant=words.tenant, priority=Priority[words.priority.upper()])
+
+
+def _check_client(words: Description, snapshot: Snapshot) -> None:
+    known = None if snapshot.access is None else snapshot.access.tenants
+    if words.tenant is not None and known is not None and words.tenant not in known:
+        raise BadDescription(f"no tenant is named {words.tenant!r}", "tenant")
+    try:
+        ip_address(words.client)
+    except ValueError:
+        raise BadDescription(
+            f"a client has an IP address, not {words.client!r}", "client"
+        ) from None
 
 
 def _body(words: Description) -> bytes:

@@ -13,6 +13,7 @@ from router.cli.main import main
 from tests.processes.router_process import RouterProcess, configuration, emulator, serving, until
 
 CANARY = Path(__file__).parents[2] / "policies" / "canary.yaml"
+TENANTS = CANARY.with_name("tenants.yaml")
 
 
 def explain(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -75,6 +76,8 @@ def test_a_body_from_standard_input() -> None:
         ["-c", "gone.yaml"],
         ["-c", str(CANARY), "--path", "/v1/models", "--method", "GET"],
         ["-c", str(CANARY), "--model", "a", "--body", str(CANARY)],
+        ["-c", str(CANARY), "--model", "a", "--client", "10.0.0.256"],
+        ["-c", str(TENANTS), "--model", "a", "--tenant", "serach"],
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
@@ -108,6 +111,8 @@ async def test_the_running_router(tmp_path: Path) -> None:
 
 
 async def _tell(router: RouterProcess) -> None:
+    status, told = await router.ask("POST", "/explain", {"model": "emulated", "client": "me"})
+    assert (status, told["error"]["param"]) == (400, "client")
     question = {"body": {"model": "emulated", "messages": [{"role": "user", "content": "hello"}]}}
     serving_name = await router.served_by()
 
