@@ -48,7 +48,7 @@ class Callers:
         self._addresses: AddressRules | None = address_rules(admin.allow, admin.deny)
 
     def _add(self, token: str, caller: Caller) -> None:
-        self._tokens.append((f"Bearer {token}".encode(), caller))
+        self._tokens.append((token.encode(), caller))
 
     def admits(self, peer: str) -> bool:
         """Whether calls may come from this address."""
@@ -56,7 +56,10 @@ class Callers:
 
     def by_token(self, authorization: str) -> Caller | None:
         """Whose header this is."""
-        given = authorization.encode("utf-8", "surrogateescape")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":  # a scheme is a word in any case, RFC 9110 11.1
+            return None
+        given = token.strip(" ").encode("utf-8", "surrogateescape")
         found = None
         for expected, caller in self._tokens:
             if hmac.compare_digest(given, expected):

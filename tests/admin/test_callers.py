@@ -75,6 +75,24 @@ async def test_roles(method: str, path: str, token: str | None, status: int) -> 
         assert (await here.call(method, path, token)).status == status
 
 
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("bearer look", 200),
+        ("BEARER  look ", 200),
+        ("Bearer", 401),
+        ("Bearerlook", 401),
+        ("look", 401),
+        ("Basic look", 401),
+        ("Bearer look,boss", 401),
+    ],
+)
+async def test_the_scheme_is_a_word_in_any_case(header: str, status: int) -> None:
+    async with served() as here:
+        answer = await here.client.get("/clusters", headers={"authorization": header})
+        assert answer.status == status
+
+
 async def test_a_refusal_names_the_role_that_is_needed() -> None:
     async with served() as here:
         answer = await here.call("POST", "/reload", "look")
