@@ -45,6 +45,8 @@ def test_the_same_endpoint_for_the_same_reason(seed: int) -> None:
             work.ended(Outcome.SUCCESS, now + 1.0)
         now += chance.random() / 2
     router.forecast.trust.believed = seed % 5 > 0
+    for host in router.hosts:
+        router.forecast.of(host.id).suppose(chance.random() / 4)
     asked = chat(5000, seed % 9)
     expected, columns = router.where(asked, now), router.balancer.explain(asked, router.hosts)
     balancer, _ = elsewhere(looked_at(router, asked, now))

@@ -1,12 +1,18 @@
 """Several routers that tell each other where they sent prompts."""
 
+import random
 from statistics import fmean
 
+import pytest
+
+from router.core.forecast import unheard
 from router.core.forecast.forecast import Forecast
 from router.sim.incident import Join
 from router.sim.outcome import End, Outcome
 from router.sim.policies import parse
+from router.sim.profile import PICOSECONDS
 from router.sim.replica import CLUSTER
+from router.sim.workload import Arrival
 from router.sim.world import World
 from tests.sim.worlds import ROUND_ROBIN, run, scenario, traffic
 
@@ -76,3 +82,20 @@ def test_held_requests_wait_in_the_router() -> None:
     assert len(outcomes) == 600
     assert all(one.end is End.DONE for one in outcomes)
     assert outcomes != run(asked, policy=PREDICTED)
+
+
+def test_two_that_hear_late_do_better_where_they_reckon_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = random.Random(1)
+    asked, at = [], 0.0
+    for key in range(1, 1501):
+        at += rng.expovariate(8.0)
+        blocks = tuple(range(100 * key, 100 * key + rng.choice([1, 4, 16])))
+        asked.append(
+            Arrival(key, round(at * PICOSECONDS), 512 * len(blocks), 20, blocks, conversation=key)
+        )
+    fields = {"policy": PREDICTED, "routers": 2, "gossip": 0.1}
+    apart = ttft(run(asked, **fields))
+    monkeypatch.setattr(unheard, "lean", lambda origin, others, endpoint: 0.0)
+    assert apart < 0.98 * ttft(run(asked, **fields))

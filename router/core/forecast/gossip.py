@@ -70,7 +70,7 @@ class Gossip:
         self.machine = machine
         self.herald = Herald(wake)
         self._wake = wake
-        self.peers = Peers()
+        self.peers = Peers(origin)
         self.heard = 0
         self.sent = 0
         self.unreadable = 0
@@ -88,6 +88,7 @@ class Gossip:
             if name not in clusters:
                 forecast.news = None
                 self.herald.leave(forecast)
+                self.peers.leave(forecast)
         self._clusters = {name: forecast for name, (forecast, _) in clusters.items()}
         self._endpoints = {id_: one for one, ids in clusters.values() for id_ in ids}
         for forecast in self._clusters.values():
@@ -104,7 +105,9 @@ class Gossip:
         self.peers.look(now)
         if now >= self._roster_due:
             self._roster_due = now + ROSTER
-            for roster in self.herald.rosters(self.entries):
+            echoes = self.peers.echoes(now)
+            number = self.peers.rounds.begin(now)
+            for roster in self.herald.rosters(self.entries, number, echoes):
                 self.herald.put(roster)
 
     @property
@@ -210,5 +213,5 @@ def _size(note: Note) -> int:
     if isinstance(note, Sent):
         return _SENT + len(note.checkpoints) + len(note.endpoint)
     if isinstance(note, Roster):
-        return _SMALL + 5 * (len(note.waiting) + len(note.decoding))
+        return _SMALL + 5 * (len(note.waiting) + len(note.decoding)) + 32 * len(note.echoes)
     return _SMALL

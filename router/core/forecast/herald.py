@@ -7,6 +7,7 @@ from typing import Final
 from router.core.forecast.forecast import Forecast
 from router.core.forecast.notes import (
     PORTION,
+    Echo,
     Ended,
     FirstToken,
     Note,
@@ -87,11 +88,14 @@ class Herald:
         notes, self.notes = self.notes, []
         return notes
 
-    def rosters(self, entries: int) -> Iterator[Roster]:
+    def rosters(
+        self, entries: int, number: int = 0, echoes: tuple[Echo, ...] = ()
+    ) -> Iterator[Roster]:
         """All that is under way, in portions that leave no serial out.
 
         Args:
             entries: that the mirrors have.
+            number: of this roster; with the ``echoes`` it is in the first portion.
         """
         serials = list(self.open)
         first = 0
@@ -100,7 +104,8 @@ class Herald:
             last = self.told if start + PORTION >= len(serials) else part[-1]
             waiting = tuple(one for one in part if self._in_line(one))
             decoding = tuple(one for one in part if not self._in_line(one))
-            yield Roster(first, last, waiting, decoding, entries)
+            yield Roster(first, last, waiting, decoding, entries, number, echoes)
+            number, echoes = 0, ()
             first = last + 1
 
     def _in_line(self, serial: int) -> bool:

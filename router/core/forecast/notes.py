@@ -29,6 +29,9 @@ millisecond."""
 PORTION: Final = 400
 """Entries in one note of what is remembered, or under way."""
 
+ECHOES: Final = 8
+"""In one roster, of as many routers."""
+
 _WORD: Final = 8
 Words = Annotated[bytes, msgspec.Meta(max_length=_WORD * PORTION)]
 Prefixes = Annotated[bytes, msgspec.Meta(max_length=_WORD * len(DEPTHS))]
@@ -68,10 +71,23 @@ class Ended(Note, frozen=True, array_like=True, gc=False, tag=3):
     outcome: int
 
 
+class Echo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Of a router's roster: its number, and the seconds since it was heard."""
+
+    origin: int
+    round: Serial
+    held: Amount
+
+
+Echoes = Annotated[tuple[Echo, ...], msgspec.Meta(max_length=ECHOES)]
+
+
 class Roster(Note, frozen=True, array_like=True, gc=False, tag=4):
     """All requests under way whose serials lie between two; also the sign that their router lives.
 
-    ``entries``: that its mirrors have, for those who look for somebody to ask.
+    ``entries``: that its mirrors have, for those who look for somebody to ask. ``round``: the
+    roster's number, 0 of what only answers a hello; ``echoes``: of others' rosters. Routers that
+    know of neither leave them out.
     """
 
     first: int
@@ -79,6 +95,8 @@ class Roster(Note, frozen=True, array_like=True, gc=False, tag=4):
     waiting: Serials
     decoding: Serials
     entries: int
+    round: Annotated[int, msgspec.Meta(ge=0, le=1 << 60)] = 0
+    echoes: Echoes = ()
 
 
 class Hello(Note, frozen=True, array_like=True, gc=False, tag=5):

@@ -66,6 +66,8 @@ class Outlook:
         foreign: predicted seconds of work that others than this router, and those that it hears
             of, gave the endpoint, as it said at ``reported_at``.
         pace: real seconds for each predicted one.
+        unheard: seconds that others may have sent there and this router has not heard of, as far
+            as that is a reason to go elsewhere; see ``unheard``.
         share: the largest weight of the cluster over this endpoint's: an endpoint of half the
             weight is to have half the line.
         step: predicted seconds that each step of a newcomer takes.
@@ -93,6 +95,7 @@ class Outlook:
         "silent",
         "step",
         "terms",
+        "unheard",
     )
 
     def __init__(self, id_: EndpointId, page: "Page", fleet: Pace, terms: Terms) -> None:
@@ -104,6 +107,7 @@ class Outlook:
         self.decoding = 0
         self.context = 0.0
         self.foreign = 0.0
+        self.unheard = 0.0
         self.reported_at = 0.0
         self.share = 1.0
         self.silent = 0
@@ -180,6 +184,12 @@ class Outlook:
             self.foreign = foreign
             self.fold()
 
+    def suppose(self, unheard: float) -> None:
+        """Others may have sent so many seconds there."""
+        if unheard != self.unheard:
+            self.unheard = unheard
+            self.fold()
+
     def weigh(self, share: float) -> None:
         """The heaviest endpoint's weight is ``share`` times this one's."""
         if share != self.share:
@@ -226,7 +236,7 @@ class Outlook:
             least -= pace * self.line[0].cost
         self.step = cost.STEP + cost.DECODE * decoding + cost.CONTEXT * self.context
         factor = pace * (1.0 + terms.work + terms.interference * decoding)
-        burden = terms.decode * decoding
+        burden = terms.decode * decoding + self.unheard
         self.folded = (empty_at, least, self.step, factor, burden, self.share)
 
     def __repr__(self) -> str:

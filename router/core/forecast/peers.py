@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from router.core.forecast.forecast import Forecast
 from router.core.forecast.notes import (
+    Echo,
     Ended,
     FirstToken,
     Note,
@@ -19,6 +20,7 @@ from router.core.forecast.notes import (
     UnderWay,
     unpack,
 )
+from router.core.forecast.unheard import Rounds, Tally, reckon, suppose
 from router.core.forecast.work import PrefillWork
 from router.core.host import Outcome
 from router.core.model import EndpointId
@@ -43,13 +45,20 @@ class Peer:
     Attributes:
         number: of its last envelope to everybody; 0 before the first.
         vouched_at: when its last roster came, or it was heard first.
+        round: of its last numbered roster, which came at ``round_at``; 0 before the first.
+        late: seconds until it is heard, about; 0 while that is not known.
+        sent: the prompts that it told of of late.
     """
 
-    __slots__ = ("number", "vouched_at", "works")
+    __slots__ = ("late", "number", "round", "round_at", "sent", "vouched_at", "works")
 
     def __init__(self, now: float) -> None:
         self.number = 0
         self.vouched_at = now
+        self.round = 0
+        self.round_at = now
+        self.late = 0.0
+        self.sent: dict[Forecast, Tally] = {}
         self.works: dict[int, PrefillWork] = {}
 
     def __repr__(self) -> str:
@@ -59,7 +68,11 @@ class Peer:
 class Peers:
     """All that were heard of.
 
+    Args:
+        origin: of the router that hears them.
+
     Attributes:
+        rounds: this router's own rosters.
         works: of all of them together, that are under way.
         heard: requests that were entered.
         lost: envelopes that never came, by their numbers.
@@ -72,17 +85,21 @@ class Peers:
     __slots__ = (
         "_enter",
         "_forecasts",
+        "_looked_at",
         "_peers",
         "expired",
         "heard",
         "late",
         "lost",
         "refused",
+        "rounds",
         "unknown",
         "works",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, origin: int = 0) -> None:
+        self.rounds = Rounds(origin)
+        self._looked_at = 0.0
         self._forecasts: Mapping[EndpointId, Forecast] = {}
         self._peers: dict[int, Peer] = {}
         self.works = 0
@@ -137,7 +154,7 @@ class Peers:
     def _sent(self, peer: Peer, note: Sent, now: float) -> None:
         forecast = self._room_for(peer, note, now)
         if forecast is not None:
-            peer.works[note.serial] = forecast.heard_of(
+            work = peer.works[note.serial] = forecast.heard_of(
                 EndpointId(note.endpoint),
                 note.tokens,
                 note.prompt_bytes / BLOCK,
@@ -146,6 +163,10 @@ class Peers:
                 note.streamed,
                 now,
             )
+            tally = peer.sent.get(forecast)
+            if tally is None:
+                tally = peer.sent[forecast] = Tally()
+            tally.add(work.cost)
 
     def _under_way(self, peer: Peer, note: UnderWay, now: float) -> None:
         forecast = self._room_for(peer, note, now)
@@ -189,6 +210,9 @@ class Peers:
 
     def _roster(self, peer: Peer, note: Roster, now: float) -> None:
         peer.vouched_at = now
+        if note.round:
+            peer.round, peer.round_at = note.round, now
+        self.rounds.echoed(peer, note.echoes, now)
         decoding, waiting = set(note.decoding), set(note.waiting)
         for serial in [one for one in peer.works if note.first <= one <= note.last]:
             if serial in decoding:
@@ -199,9 +223,27 @@ class Peers:
     # --- who is gone --------------------------------------------------------------------------
 
     def look(self, now: float) -> None:
-        """Forget whom nothing was heard of for long."""
+        """Forget whom nothing was heard of for long, and reckon with what others may do unheard."""
         for origin in [one for one, p in self._peers.items() if now - p.vouched_at > SILENCE]:
             self.forget(origin, now)
+        since, self._looked_at = max(0.0, now - self._looked_at), now
+        forecasts = dict.fromkeys(self._forecasts.values())
+        suppose(self.rounds.origin, self._peers, forecasts, since)
+
+    def leave(self, forecast: Forecast) -> None:
+        """Nobody tells of this one's requests any more."""
+        reckon(forecast, 0.0)
+        for peer in self._peers.values():
+            peer.sent.pop(forecast, None)
+
+    def delay(self, origin: int) -> float:
+        """Seconds until an origin is heard, about; 0 while that is not known."""
+        peer = self._peers.get(origin)
+        return 0.0 if peer is None else peer.late
+
+    def echoes(self, now: float) -> tuple[Echo, ...]:
+        """For the next roster."""
+        return self.rounds.echoes(self._peers, now)
 
     def forget(self, origin: int, now: float) -> None:
         """It is gone, and its engines have noticed."""

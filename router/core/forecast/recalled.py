@@ -21,6 +21,7 @@ class Recalled(Forecast):
             outlook.pace = one.pace
             outlook.decoding = one.decoding
             outlook.context = one.context
+            outlook.unheard = one.unheard
             outlook.heed(one.wait / one.pace)
             outlook.fold()
             self._held[outlook.id] = one.held

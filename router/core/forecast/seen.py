@@ -13,7 +13,7 @@ from router.core.prefix.blocks import BLOCK
 
 
 class OutlookSeen(msgspec.Struct, frozen=True, array_like=True):
-    """Of one endpoint: ``wait`` in seconds, ``held`` in blocks of the request's prompt."""
+    """Of one endpoint: ``wait`` and ``unheard`` in seconds, ``held`` in blocks of the prompt."""
 
     id: str
     wait: float
@@ -21,6 +21,7 @@ class OutlookSeen(msgspec.Struct, frozen=True, array_like=True):
     decoding: int
     context: float
     held: float
+    unheard: float
 
 
 class ForecastSeen(msgspec.Struct, frozen=True):
@@ -55,6 +56,7 @@ def see(
                 outlook.decoding,
                 outlook.context,
                 held.get(outlook.page.index, 0.0),
+                outlook.unheard,
             )
             for id_, outlook in outlooks
         ),
