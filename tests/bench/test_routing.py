@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.routing import study
+from bench.capacity import highest
+from bench.routing import loads, study
 from bench.routing_targets import AFTER, ALL, PREDICTED, TARGETS, Case, cases
 from bench.routing_traces import TracesMissing, find
+from router.sim.capacity import CAPACITY, STUDY
 from router.sim.data import CONVERSATION
 from router.sim.measures import Measures
 from router.sim.trace import load
@@ -57,3 +59,30 @@ def test_every_case_can_be_run() -> None:
         phases = [phase.name for phase in whole.phases()]
         assert phases == (["all", "before", "540 to 600 s"] if case.fails else ["all"])
         assert phases[AFTER if case.fails else ALL] == phases[-1]
+
+
+@pytest.mark.parametrize("limit", [9.0, 9.4, 10.0, 10.37, 14.9])
+def test_capacity_is_the_last_rate_that_is_borne(limit: float) -> None:
+    asked = []
+
+    def bears(rate: float) -> bool:
+        asked.append(rate)
+        return rate <= limit
+
+    found = highest(bears, 9.0, 0.4, 0.05)
+    assert limit - 0.05 <= found <= limit
+    assert len(asked) < 21
+
+
+def test_what_is_overloaded_from_the_start_has_no_capacity() -> None:
+    with pytest.raises(ValueError, match="9 is not borne"):
+        highest(lambda rate: False, 9.0, 0.4, 0.05)
+
+
+def test_loads_name_their_capacity() -> None:
+    case = Case("tool", 85, PREDICTED)
+    measured, earlier = (study(case, CONVERSATION, one).traffic.rate for one in (CAPACITY, STUDY))
+    assert measured == pytest.approx(0.85 * 25.1)
+    assert earlier == pytest.approx(0.85 * 23.6)
+    assert "100 % is 11.8 requests a second of conv and 25.1 of tool" in loads(CAPACITY)
+    assert "11.1 requests a second of conv and 23.6 of tool" in loads(STUDY)

@@ -56,7 +56,7 @@ def test_load_in_per_cent_is_of_what_the_fleet_bears() -> None:
         *("--duration", "20", "--seeds", "1", "--replicas", "4", "--jobs", "1"),
         *("--load", "50%", "--policy", "random", "-o", "json"),
     )
-    assert json.loads(told)["rate"] == pytest.approx(11.1 / 2 / 2)
+    assert json.loads(told)["rate"] == pytest.approx(11.8 / 2 / 2)
 
 
 @pytest.mark.parametrize(
