@@ -43,6 +43,8 @@ def test_who_hears_nobody_supposes_nothing() -> None:
     alone = Router(1)
     talk([alone], 20, LATE, 10)
     assert supposed(alone) == [0.0, 0.0]
+    columns = alone.balancer.explain(chat(100), alone.hosts).hosts
+    assert not any("unheard_s" in row for row in columns.values())
 
 
 @pytest.mark.parametrize("late", [0.004, LATE, 0.9])
@@ -104,6 +106,8 @@ def test_newcomers_of_two_routers_go_to_endpoints_of_their_own() -> None:
         assert [line[:2] for line in router.lines()] == [(0, 0)] * 8
         router.gossip.look(now + 1.0)
         favourite = min(router.hosts, key=lambda host: lean(router.origin, [other], host.id))
+        columns = router.balancer.explain(chat(4000, 10_000_000), router.hosts).hosts
+        assert {row["unheard_s"] for row in columns.values()} == set(supposed(router))
         places = {router.where(chat(4000, 10_000_000), now + 1.0)[0] for _ in range(20)}
         assert places == {favourite.slot}
         chosen += places

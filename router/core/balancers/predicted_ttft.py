@@ -120,6 +120,8 @@ class PredictedTtft:
                 "pace": outlook.pace,
                 "score": own * factor + burden + least * share,
             }
+            if outlook.unheard:
+                columns[host.id]["unheard_s"] = outlook.unheard
         return Scores(notes=notes, hosts=columns)
 
     def _among(self, hosts: Sequence[HostState]) -> Candidates:
