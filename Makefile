@@ -21,6 +21,9 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
   $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --constraint constraints.txt
 PYTEST = $(BIN)/python -m pytest -n $(PYTEST_JOBS)
 
+# As make compiled has built the package; PYTHONSAFEPATH, or the checkout would come first.
+COMPILED_PYTHON = PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(BIN)/python
+
 # Tests and checks measure the router, not how many threads torch can start on this machine.
 export OMP_NUM_THREADS ?= 1
 
@@ -60,21 +63,22 @@ compiled: $(VENV)/.installed-dev
 	rm -rf build
 	WARMPATH_COMPILE=1 $(PIP_INSTALL) --no-deps --target build/compiled .
 
-# Without PYTHONSAFEPATH the checkout would come first, interpreted.
 test-compiled: compiled
-	PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(BIN)/pytest -n $(PYTEST_JOBS) -o pythonpath= \
+	$(COMPILED_PYTHON) -m pytest -n $(PYTEST_JOBS) -o pythonpath= \
 	  -m "not slow and not tool and not gpu" tests/core tests/proxy tests/processes $(ARGS)
 
 bench: compiled
-	$(BIN)/python -m bench.core
-	$(BIN)/python -m bench.features
-	$(BIN)/python -m bench.prefix
+	$(COMPILED_PYTHON) -m bench.core
+	$(COMPILED_PYTHON) -m bench.features
+	$(COMPILED_PYTHON) -m bench.prefix
 	$(BIN)/python -m bench.engine_decode
 	$(BIN)/python -m bench.proxies $(ARGS)
 
-# Needs Mooncake's conversation trace: make bench-routing ARGS='--traces DIR'.
-bench-routing: $(VENV)/.installed-dev
-	$(BIN)/python -m bench.routing $(ARGS)
+# What a decision costs, then how good it is; both are run, and either may miss a target. Needs
+# Mooncake's conversation trace: make bench-routing ARGS='--traces DIR'.
+bench-routing: compiled
+	$(COMPILED_PYTHON) -m bench.decision; cost=$$?; \
+	  $(BIN)/python -m bench.routing $(ARGS) && exit $$cost
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -265,7 +265,8 @@ class CacheMirror:
             names = [name for name in names if name not in page.sure]
             if not names:
                 return
-        stamps, masks, clock, bit = page.stamps, self._masks, page.clock, 1 << page.index
+        stamps, clock, bit = page.stamps, page.clock, page.bit
+        masks: dict[Any, Any] = self._masks
         recent = clock - self.capacity / page.scale * RECENT
         last = stamps.get(names[-1])
         if last is not None and last >= recent:
@@ -274,7 +275,8 @@ class CacheMirror:
         for name in names:
             stamp = stamps.get(name)
             if stamp is None:
-                masks[name] = masks.get(name, 0) | bit
+                mask = masks.get(name)
+                masks[name] = bit if mask is None else mask | bit
                 self.entries += 1
             elif stamp >= recent:
                 continue
