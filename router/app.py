@@ -37,7 +37,8 @@ from router.control.store import ConfigStore
 from router.control.supervisor import StartFailed
 from router.proxy.describe import describe
 from router.telemetry.access_text import line_writer
-from router.telemetry.accesslog import AccessWriter, Line, json_line
+from router.telemetry.access_writer import AccessWriter
+from router.telemetry.accesslog import Line, json_line
 from router.telemetry.logs import logger
 from router.telemetry.prompt_names import salted
 

@@ -45,7 +45,7 @@ from router.control.supervisor import Supervisor
 from router.control.trust_watch import TrustWatch
 from router.core.model import AdminState
 from router.core.snapshot import Snapshot
-from router.telemetry.accesslog import AccessWriter
+from router.telemetry.access_writer import AccessWriter
 from router.telemetry.logs import logger
 from router.telemetry.page import MetricsPage
 from router.telemetry.totals import Totals

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import structlog.testing
 
-from router.telemetry.accesslog import AccessRing, AccessWriter, readable
+from router.telemetry.access_writer import AccessWriter
+from router.telemetry.accesslog import AccessRing, readable
 from tests.telemetry.test_counting import record
 
 
