@@ -99,6 +99,8 @@ if os.environ.get("WARMPATH_COMPILE") == "1":
     except ImportError:  # the build front end is only asking what to install for the build
         pass
     else:
-        extensions = mypycify(COMPILED, opt_level="3")
+        # At 3 loops are unrolled: a small request costs 4 % more where other processes share the
+        # core and its cache (bench.proxies), and no benchmark here less.
+        extensions = mypycify(COMPILED, opt_level="2")
 
 setup(ext_modules=extensions, setup_requires=requires)
