@@ -12,6 +12,16 @@ DIGITS: Final = 18
 """Of a length, at most."""
 
 
+def digits_at(data: bytes, start: int) -> tuple[int, int]:
+    """Where the digits that begin at ``start`` end, and their value; ``start`` itself and 0 where
+    there are none. They are read one by one: compiled, that costs a tenth of calling ``int``."""
+    stop, value, last = start, 0, min(len(data), start + DIGITS)
+    while stop < last and 0x30 <= data[stop] <= 0x39:
+        value = value * 10 + data[stop] - 0x30
+        stop += 1
+    return stop, value
+
+
 def digits_between(data: bytes, before: bytes, after: bytes) -> tuple[int, int]:
     """Where the digits end that ``data`` has between the two, and their value.
 
@@ -25,11 +35,7 @@ def digits_between(data: bytes, before: bytes, after: bytes) -> tuple[int, int]:
     start, size = len(before), len(data)
     if size <= start + len(after) or data[:start] != before:
         return 0, 0
-    # Read one by one: compiled, that costs a tenth of calling ``int``.
-    stop, value = start, 0
-    while stop < size and stop - start < DIGITS and 0x30 <= data[stop] <= 0x39:
-        value = value * 10 + data[stop] - 0x30
-        stop += 1
+    stop, value = digits_at(data, start)
     end = stop + len(after)
     if stop == start or end > size or data[stop:end] != after:
         return 0, 0
