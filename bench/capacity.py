@@ -19,7 +19,7 @@ from typing import Final
 import click
 
 from bench.routing import DURATION, NAMES, REPLICAS, SEEDS
-from bench.routing_traces import TracesMissing, find
+from bench.routing_traces import TracesMissing, find, trace_options
 from router.sim.capacity import STUDY
 from router.sim.policies import ORACLE, parse
 from router.sim.profile import REGIMES
@@ -66,13 +66,7 @@ def in_time(path: Path, regime: str, rate: float, processes: int) -> float:
 
 
 @click.command()
-@click.option(
-    "--traces",
-    envvar="WARMPATH_TRACES",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of the traces; WARMPATH_TRACES in the environment otherwise.",
-)
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores.")
+@trace_options
 def main(traces: Path | None, jobs: int | None) -> None:
     """Measure to what loads in per cent refer."""
     with tempfile.TemporaryDirectory() as made:

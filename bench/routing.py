@@ -21,7 +21,7 @@ import msgspec
 from rich.progress import track
 
 from bench.routing_targets import ALL, GOSSIP, TARGETS, Case, Results, cases, mean
-from bench.routing_traces import TracesMissing, find
+from bench.routing_traces import TracesMissing, find, trace_options
 from router.sim.capacity import CAPACITY, STUDY
 from router.sim.incident import Fail
 from router.sim.policies import parse
@@ -166,13 +166,7 @@ def plain(results: Results) -> str:
 
 
 @click.command()
-@click.option(
-    "--traces",
-    envvar="WARMPATH_TRACES",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Directory of the traces; WARMPATH_TRACES in the environment otherwise.",
-)
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes; as many as there are cores.")
+@trace_options
 @click.option("--study-loads", is_flag=True, help="Loads of an earlier study.")
 def main(traces: Path | None, jobs: int | None, study_loads: bool) -> None:
     """Measure the router's choices against their targets."""

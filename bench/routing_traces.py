@@ -12,9 +12,11 @@ with 2,560, each with a short tail of its own.
 import gzip
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import click
 
 from router.sim.trace import Trace, load
 
@@ -31,6 +33,19 @@ NEEDED = """\
 This benchmark takes the whole hour of Mooncake's conversation trace; the ten minutes that come
 with the package are too short. Fetch FAST25-release/traces/conversation_trace.jsonl of
 github.com/kvcache-ai/Mooncake and name its directory by --traces or WARMPATH_TRACES."""
+
+
+def trace_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--traces`` and ``--jobs``."""
+    traces = click.option(
+        "--traces",
+        envvar="WARMPATH_TRACES",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Directory of the traces; WARMPATH_TRACES in the environment otherwise.",
+    )
+    count = click.IntRange(min=1)
+    jobs = click.option("--jobs", type=count, help="Processes; as many as there are cores.")
+    return traces(jobs(command))
 
 
 class TracesMissing(RuntimeError):
