@@ -105,9 +105,7 @@ async def test_a_refusal_takes_nothing_anywhere(redis: RedisServer, rig: Rig) ->
     shared = await limited(rig, redis.port, here, limit(3), limit(1, name="one"))
     assert await statuses(rig, 4) == {200: 1, 429: 3}
     level = rig.director.limiter.store.level(  # type: ignore[attr-defined]
-        here.key(None),
-        here.bucket,
-        rig.server.clock(),  # type: ignore[arg-type]
+        here.own_key, here.bucket, rig.server.clock()
     )
     assert round(level) == 99
     await shared.close()
