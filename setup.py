@@ -11,6 +11,7 @@ from setuptools import setup
 
 COMPILED = [
     "router/control/board.py",
+    "router/control/interlock.py",
     "router/control/shared_buckets.py",
     "router/core/admission/breaker.py",
     "router/core/admission/claims.py",

@@ -1,12 +1,12 @@
 """The board: what worker processes tell each other without asking.
 
-One shared mapping, five parts. First a table of in-flight counts, a row per slot (an endpoint or a
-cluster) and a column per worker; a cell has exactly one writer, so no lock is needed, and a
-64-bit cell is written whole. Then the words of the affinity table, which every worker writes: see
-``router.core.affinity`` for why that is harmless. Then the rate limits' buckets, see
-``router.control.shared_buckets``. A word per row in which all workers count an endpoint's failures
-in a row, see ``router.core.health.monitor``. Last the sessions' words, see
-``router.core.session.table``. Control makes the board, passes its file
+One shared mapping. First the lock of the rate limits' buckets, see ``router.control.interlock``.
+Then a table of in-flight counts, a row per slot (an endpoint or a cluster) and a column per worker;
+a cell has exactly one writer, so no lock is needed, and a 64-bit cell is written whole. Then the
+words of the affinity table, which every worker writes: see ``router.core.affinity`` for why that is
+harmless. Then the buckets, see ``router.control.shared_buckets``. A word per row in which all
+workers count an endpoint's failures in a row, see ``router.core.health.monitor``. Last the
+sessions' words, see ``router.core.session.table``. Control makes the board, passes its file
 descriptor to the workers and clears the column of a worker that died.
 """
 
@@ -15,6 +15,8 @@ import os
 import tempfile
 from typing import Final
 
+from router.control.interlock import SIZE as LOCK
+from router.control.interlock import interlock, prepare
 from router.control.shared_buckets import ENTRY, SharedBuckets
 from router.core.affinity import AffinityTable
 from router.core.session.table import SessionTable
@@ -57,8 +59,8 @@ class Board:
         self.words = words
         self._map = mmap.mmap(fd, self.size(rows, columns, words))
         view = memoryview(self._map)
-        cells_end = rows * columns * CELL
-        self.cells: memoryview[int] = view[:cells_end].cast("q")
+        cells_end = LOCK + rows * columns * CELL
+        self.cells: memoryview[int] = view[LOCK:cells_end].cast("q")
         words_end = cells_end + words * CELL
         self.affinity_words: memoryview[int] = view[cells_end:words_end].cast("Q")
         buckets_end = words_end + BUCKETS * ENTRY
@@ -66,13 +68,12 @@ class Board:
         failures_end = buckets_end + rows * CELL
         self.failure_words: memoryview[int] = view[buckets_end:failures_end].cast("Q")
         self.session_words: memoryview[int] = view[failures_end:].cast("Q")
-        self._buckets_at = words_end
-        self._fd = fd
+        self._lock = interlock(fd, self._map)
 
     @staticmethod
     def size(rows: int, columns: int, words: int) -> int:
         """Bytes that the file must have."""
-        return (rows * columns + words + rows + 2 * SESSIONS) * CELL + BUCKETS * ENTRY
+        return LOCK + (rows * columns + words + rows + 2 * SESSIONS) * CELL + BUCKETS * ENTRY
 
     def total(self, slot: int) -> int:
         """In-flight count of one slot over all workers."""
@@ -99,8 +100,9 @@ class Board:
         return SessionTable(self.session_words)
 
     def buckets(self) -> SharedBuckets:
-        """The machine's rate limit buckets; needs the board's descriptor to stay open."""
-        return SharedBuckets(self._bucket_bytes, self._fd, self._buckets_at)
+        """The machine's rate limit buckets. The board's descriptor must stay open where its lock is
+        the file's."""
+        return SharedBuckets(self._bucket_bytes, self._lock)
 
     def close(self) -> None:
         """Unmap. Views handed out before must not be used any more."""
@@ -161,4 +163,5 @@ def create_file(rows: int, columns: int, words: int) -> int:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, Board.size(rows, columns, words))
+    prepare(fd)
     return fd

@@ -1,11 +1,9 @@
 """Rate limit buckets that the workers of a machine share, exactly.
 
 A fixed table in shared memory, four ways to a set, an entry of four words: key, level, time of
-the last step, time when it will be full. A step reads, computes and writes under one lock
-(``fcntl``) on the bytes from the first set it needs to the last, so that no two processes wait for
-each other, and freed by the kernel should its holder die. Lock and unlock cost 0.7 us together,
-paid only by requests that a limit applies to; see docs/adr for what was chosen against. A set that
-is full gives up the bucket that will be full soonest: the one whose memory is worth least.
+the last step, time when it will be full. A step reads, computes and writes under one lock of the
+machine's processes, which outlives a holder that dies; see docs/adr for what was chosen against. A
+set that is full gives up the bucket that will be full soonest: the one whose memory is worth least.
 
 Where a bucket was found last is remembered, and its key is compared before that is believed:
 others may have overwritten it. Of a key 62 bits are kept, which compiled code compares as numbers
@@ -17,10 +15,10 @@ more than a hundredth of a bucket.
 """
 
 from collections.abc import Sequence
-from fcntl import LOCK_EX, LOCK_UN, lockf
 from struct import Struct
 from typing import Final
 
+from router.control.interlock import Interlock
 from router.core.admission.token_bucket import (
     BucketSpec,
     Draw,
@@ -44,9 +42,6 @@ KNOWN: Final = 4096
 """Buckets whose places are remembered."""
 
 # Compiled, a name of another module is looked up each time unless it is final here.
-_lock: Final = lockf
-_EX: Final = LOCK_EX
-_UN: Final = LOCK_UN
 _read: Final = Struct("qddd").unpack_from
 _write: Final = Struct("ddd").pack_into
 _write_key: Final = Struct("q").pack_into
@@ -70,31 +65,28 @@ class SharedBuckets:
 
     Args:
         memory: zeroed shared memory, a whole number of sets.
-        fd: the file it maps, held open for its locks.
-        offset: where in the file ``memory`` begins.
+        lock: of all that map it.
 
     Attributes:
         forgotten: buckets overwritten by this process before they were full again.
     """
 
     __slots__ = (
-        "_fd",
         "_forgiven",
+        "_lock",
         "_memory",
-        "_offset",
         "_owed",
         "_places",
         "_sets",
         "forgotten",
     )
 
-    def __init__(self, memory: memoryview, fd: int, offset: int) -> None:
+    def __init__(self, memory: memoryview, lock: Interlock) -> None:
         self._sets = len(memory) // SET
         if self._sets < 1:
             raise ValueError(f"memory must hold at least {SET} bytes")
         self._memory = memory
-        self._fd = fd
-        self._offset = offset
+        self._lock = lock
         self._places: dict[int, Place] = {}
         self._owed: dict[int, tuple[BucketSpec, float]] = {}
         self._forgiven = 0.0
@@ -112,10 +104,10 @@ class SharedBuckets:
 
     def _take(self, draws: tuple[Draw, ...], now: float) -> tuple[Verdict, ...]:
         """The core's steps are written out here, which saves a third of the time."""
-        places, start, size = self._find(draws)
+        places = self._find(draws)
         fits = True
         verdicts: list[Verdict] = []
-        _lock(self._fd, _EX, size, start)
+        self._lock.acquire()
         try:
             for index in range(len(draws)):
                 draw = draws[index]
@@ -133,20 +125,20 @@ class SharedBuckets:
                     if verdict.allowed:
                         self._put(places, index, draws[index].spec, verdict.remaining, now)
         finally:
-            _lock(self._fd, _UN, size, start)
+            self._lock.release()
         return tuple(verdicts)
 
     def charge(self, draws: Sequence[Draw], now: float) -> float:
-        places, start, size = self._find(tuple(draws))
+        places = self._find(tuple(draws))
         total = 0.0
-        _lock(self._fd, _EX, size, start)
+        self._lock.acquire()
         try:
             for index, draw in enumerate(draws):
                 level, forgiven = charged(self._level(places[index], draw.spec, now), draw)
                 self._put(places, index, draw.spec, level, now)
                 total += forgiven
         finally:
-            _lock(self._fd, _UN, size, start)
+            self._lock.release()
         return total
 
     def owe(self, key: int, spec: BucketSpec, amount: float, now: float) -> None:
@@ -168,7 +160,7 @@ class SharedBuckets:
     def _settle(self, now: float) -> None:
         owed, self._owed = self._owed, {}
         draws = [Draw(key, spec, amount) for key, (spec, amount) in owed.items()]
-        # A few at a time: others wait for the lock, which has all that lies between its ends.
+        # A few at a time: others wait for the lock.
         for first in range(0, len(draws), WAYS):
             self._forgiven += self.charge(draws[first : first + WAYS], now)
 
@@ -178,17 +170,11 @@ class SharedBuckets:
 
     # --- the table ----------------------------------------------------------------------------
 
-    def _find(self, draws: tuple[Draw, ...]) -> tuple[list[Place], int, int]:
-        """Places of the buckets, and what of the file to lock for them: its start and size."""
+    def _find(self, draws: tuple[Draw, ...]) -> list[Place]:
         places: list[Place] = []
-        low, high = self._sets * SET, 0
         for draw in draws:
-            place = self._place(draw.key)
-            places.append(place)
-            first = place.first
-            low = min(low, first)
-            high = max(high, first)
-        return places, self._offset + low, high - low + SET
+            places.append(self._place(draw.key))
+        return places
 
     def _place(self, key: int) -> Place:
         place = self._places.get(key)
