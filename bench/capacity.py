@@ -18,7 +18,8 @@ from typing import Final
 
 import click
 
-from bench.routing import DURATION, NAMES, REPLICAS, SEEDS
+from bench.routing import DURATION, NAMES, REPLICAS
+from bench.routing_targets import SEEDS
 from bench.routing_traces import TracesMissing, find, trace_options
 from router.sim.capacity import STUDY
 from router.sim.policies import ORACLE, parse
@@ -57,11 +58,11 @@ def in_time(path: Path, regime: str, rate: float, processes: int) -> float:
     profile = REGIMES[regime]
     scenarios = tuple(
         Scenario(policy=parse(ORACLE), replicas=(profile,) * REPLICAS, block=512, seed=seed)
-        for seed in SEEDS
+        for seed in range(1, 1 + SEEDS)
     )
     traffic = Traffic(trace=path, rate=rate, duration=DURATION)
     study = Study(traffic=traffic, base=profile, scenarios=scenarios)
-    runs = [(study, index) for index in range(len(SEEDS))]
+    runs = [(study, index) for index in range(SEEDS)]
     return fmean(result.phases[0].slo for _, result in perform_all(runs, processes))
 
 

@@ -3,11 +3,11 @@
     python -m bench.routing --traces DIR [--study-loads]
 
 Eight modelled engines with a host tier, runs of 15 minutes of which the last nine are measured,
-three seeds (see docs/simulate.md). Takes some ten minutes of one core. ``bench.routing_traces``
-says which traces it needs. Writes bench/results/routing.{md,json}, ends with 1 if a target is
-missed. Loads are in per cent of what ``bench.capacity`` measured in this simulator, for every
-policy alike; with ``--study-loads`` of what an earlier study found in its own, and the files are
-bench/results/routing_study_loads.{md,json}.
+three seeds, more for one tail (see docs/simulate.md). Takes some 20 minutes of one core.
+``bench.routing_traces`` says which traces it needs. Writes bench/results/routing.{md,json}, ends
+with 1 if a target is missed. Loads are in per cent of what ``bench.capacity`` measured in this
+simulator, for every policy alike; with ``--study-loads`` of what an earlier study found in its own,
+and the files are bench/results/routing_study_loads.{md,json}.
 """
 
 import json
@@ -20,7 +20,17 @@ import click
 import msgspec
 from rich.progress import track
 
-from bench.routing_targets import ALL, GOSSIP, TARGETS, Case, Results, cases, mean
+from bench.routing_targets import (
+    ALL,
+    GOSSIP,
+    SEEDS,
+    TARGETS,
+    Case,
+    Results,
+    cases,
+    mean,
+    seeds_of,
+)
 from bench.routing_traces import TracesMissing, find, trace_options
 from router.sim.capacity import CAPACITY, STUDY
 from router.sim.incident import Fail
@@ -32,7 +42,6 @@ from router.sim.study import Study, Traffic, perform_all
 RESULTS = Path(__file__).parent / "results"
 REPLICAS = 8
 DURATION = 900.0
-SEEDS = (1, 2, 3)
 NAMES = {"conv": "mooncake_conversation", "tool": "toolagent_like"}
 
 
@@ -51,7 +60,7 @@ def study(case: Case, path: Path, capacities: Capacities = CAPACITY) -> Study:
             gossip=GOSSIP,
             incidents=(Fail(540.0, 120.0, 0),) if case.fails else (),
         )
-        for seed in SEEDS
+        for seed in seeds_of(case)
     )
     rate = case.load / 100 * capacities[NAMES[case.trace], "off"]
     return Study(
@@ -61,18 +70,11 @@ def study(case: Case, path: Path, capacities: Capacities = CAPACITY) -> Study:
 
 def run(paths: dict[str, Path], processes: int, capacities: Capacities = CAPACITY) -> Results:
     """All cases."""
-    wanted = cases()
-    runs = [
-        (study(case, paths[case.trace], capacities), index)
-        for case in wanted
-        for index in range(len(SEEDS))
-    ]
+    studies = [(case, study(case, paths[case.trace], capacities)) for case in cases()]
+    runs = [(one, index) for _, one in studies for index in range(len(one.scenarios))]
     done = dict(track(perform_all(runs, processes), "Simulating", total=len(runs)))
-    size = len(SEEDS)
-    return {
-        case: [done[index * size + seed].phases for seed in range(size)]
-        for index, case in enumerate(wanted)
-    }
+    found = iter([done[index].phases for index in range(len(runs))])
+    return {case: [next(found) for _ in one.scenarios] for case, one in studies}
 
 
 def table(results: Results, capacities: Capacities = CAPACITY) -> str:
@@ -81,9 +83,9 @@ def table(results: Results, capacities: Capacities = CAPACITY) -> str:
         "# Routing quality",
         "",
         "Written by `python -m bench.routing`: the router's own core on real traffic, in front of "
-        f"{REPLICAS} modelled engines in virtual time; {len(SEEDS)} seeds, runs of {DURATION:g} s "
-        "of which the last 60 % are measured. A simulation, not a measurement of GPUs: "
-        "docs/simulate.md says what it leaves out.",
+        f"{REPLICAS} modelled engines in virtual time; seeds 1 to {SEEDS} where no other number is "
+        f"named, runs of {DURATION:g} s of which the last 60 % are measured. A simulation, not a "
+        "measurement of GPUs: docs/simulate.md says what it leaves out.",
         "",
         loads(capacities),
         "",
@@ -122,9 +124,7 @@ def loads(capacities: Capacities) -> str:
         "simulator (`python -m bench.capacity`). The bounds come from an earlier study with a "
         "simulator of its own, whose oracle bore "
         f"{STUDY[NAMES['conv'], 'off']:g} and {STUDY[NAMES['tool'], 'off']:g} by the same "
-        "definition; routing_study_loads.md has the same targets at those loads. Three seeds leave "
-        "tails uncertain: round robin's 99th percentile over ours with tool calls is 6.6 to 10.2 "
-        "in four sets of three, and 8.4 over all twelve."
+        "definition; routing_study_loads.md has the same targets at those loads."
     )
 
 

@@ -6,7 +6,18 @@ import pytest
 
 from bench.capacity import highest
 from bench.routing import loads, study
-from bench.routing_targets import AFTER, ALL, PREDICTED, TARGETS, Case, cases
+from bench.routing_targets import (
+    AFTER,
+    ALL,
+    PREDICTED,
+    ROUND_ROBIN,
+    SEEDS,
+    TARGETS,
+    Case,
+    cases,
+    mean,
+    seeds_of,
+)
 from bench.routing_traces import TracesMissing, find
 from router.sim.capacity import CAPACITY, STUDY
 from router.sim.data import CONVERSATION
@@ -55,10 +66,22 @@ def test_a_target_is_missed_by_one_case_that_is_worse() -> None:
 def test_every_case_can_be_run() -> None:
     for case in cases():
         whole = study(case, CONVERSATION)
-        assert len(whole.scenarios) == 3
+        assert [one.seed for one in whole.scenarios] == list(seeds_of(case))
         phases = [phase.name for phase in whole.phases()]
         assert phases == (["all", "before", "540 to 600 s"] if case.fails else ["all"])
         assert phases[AFTER if case.fails else ALL] == phases[-1]
+
+
+def test_only_the_tail_of_who_is_overloaded_takes_many_seeds() -> None:
+    many = {case for case in cases() if len(seeds_of(case)) > SEEDS}
+    assert many == {Case(t, 85, p) for t in ("conv", "tool") for p in (PREDICTED, ROUND_ROBIN)}
+    # The other figures of these cases are of the first three all the same.
+    late = [(figures(),) * 3] * SEEDS + [(figures(ttft_mean=9.0, ttft_p99=9.0),)] * 21
+    case = Case("tool", 85, ROUND_ROBIN)
+    even = {case: [(figures(),) * 3] * 24 for case in cases()}
+    changed = [t.goal for t in TARGETS if t.value(even) != t.value(even | {case: late})]
+    assert changed == ["tool 85 %: round robin's p99 TTFT / ours, 24 seeds"]
+    assert mean(even | {case: late}, case, "ttft_p99") == 1.0
 
 
 @pytest.mark.parametrize("limit", [9.0, 9.4, 10.0, 10.37, 14.9])
