@@ -93,6 +93,16 @@ def test_the_dockerfile_copies_what_exists() -> None:
     assert "USER 65532" in stages()["runtime"]
 
 
+def test_a_router_in_an_image_has_what_a_configuration_may_ask_for() -> None:
+    """Every extra without which ``warmpath validate`` refuses a field."""
+    sources = (path.read_text() for path in (ROOT / "router/config").rglob("*.py"))
+    wanted = {extra for text in sources for extra in re.findall(r"warmpath\[([a-z0-9-]+)\]", text)}
+    assert "redis" in wanted
+    for stage in ("build", "build-engine"):
+        [extras] = re.findall(r"'\.\[(.*)\]'", stages()[stage])
+        assert wanted <= set(extras.split(",")), stage
+
+
 def parsed(command: click.Command, arguments: list[str]) -> dict[str, Any]:
     """The command's own reading of these arguments, without running it."""
     with command.make_context("command", list(arguments)) as context:

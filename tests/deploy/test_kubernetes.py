@@ -47,6 +47,16 @@ def test_the_configuration_is_valid_and_finds_the_engines() -> None:
     assert discovery.port == container["ports"][0]["containerPort"]
 
 
+def test_routers_that_share_engines_hear_of_each_other() -> None:
+    config = loads(config_text(), "router.yaml", {})
+    routers, redis = find("Deployment", "warmpath"), find("Service", "warmpath-redis")
+    assert config.redis is not None, "predicted_ttft needs to hear what other routers do"
+    assert config.redis.machines == routers["spec"]["replicas"] > 1
+    metadata = redis["metadata"]
+    host = f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local"
+    assert str(config.redis.address) == f"{host}:{redis['spec']['ports'][0]['port']}"
+
+
 def pod(kind: str, name: str) -> dict[str, Any]:
     spec: dict[str, Any] = find(kind, name)["spec"]["template"]["spec"]
     return spec
@@ -79,6 +89,7 @@ def test_ports_of_pods_are_those_of_the_configuration() -> None:
     [
         ("warmpath", "Deployment", "warmpath"),
         ("warmpath-engines", "StatefulSet", "warmpath-engine"),
+        ("warmpath-redis", "Deployment", "warmpath-redis"),
     ],
 )
 def test_services_select_their_pods(service: str, kind: str, workload: str) -> None:
@@ -110,7 +121,11 @@ def test_the_engines_arguments_are_understood() -> None:
 
 
 def test_pods_run_with_the_least() -> None:
-    for kind, name in (("Deployment", "warmpath"), ("StatefulSet", "warmpath-engine")):
+    for kind, name in (
+        ("Deployment", "warmpath"),
+        ("Deployment", "warmpath-redis"),
+        ("StatefulSet", "warmpath-engine"),
+    ):
         spec = pod(kind, name)
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["automountServiceAccountToken"] is False
