@@ -28,6 +28,7 @@ from router.control.messages import (
 )
 from router.core.engine_cache.news import TipSeen
 from router.telemetry.totals import Totals
+from router.telemetry.version import VERSION
 
 QUERY_TIMEOUT = 2.0
 
@@ -36,9 +37,11 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker process is told on its command line.
 
     ``board``, ``channel``, ``listen`` and what ``seat`` has are inherited file descriptors;
-    ``report_interval`` is in seconds.
+    ``report_interval`` is in seconds. ``version``: control's; what the two tell each other and
+    share on the board changes with it.
     """
 
+    version: str
     column: int
     columns: int
     rows: int
@@ -104,6 +107,7 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         options = WorkerOptions(
+            version=VERSION,
             column=self.column,
             columns=board.columns,
             rows=board.rows,

@@ -78,6 +78,7 @@ from router.telemetry.queueing import add_queues
 from router.telemetry.retries import add_hedges, add_retries
 from router.telemetry.sessions import add_sessions
 from router.telemetry.totals import Labels, Totals
+from router.telemetry.version import VERSION
 
 MAX_LISTED = 1000
 """Requests under way that are told to an operator, the oldest."""
@@ -392,7 +393,18 @@ async def _main(options: WorkerOptions) -> None:
 
 
 def main(argument: str) -> None:
-    """Run a worker with options as JSON, as ``WorkerProcess.spawn`` writes them."""
+    """Run a worker with options as JSON, as ``WorkerProcess.spawn`` writes them.
+
+    Raises:
+        SystemExit: the package has been replaced under a router that runs.
+    """
+    # First of all: another version's options may not even be read.
+    version = msgspec.json.decode(argument).get("version")
+    if version != VERSION:
+        raise SystemExit(
+            f"warmpath: a worker of version {VERSION} cannot serve a router of version {version}: "
+            "the package was replaced while it ran. Restart the router."
+        )
     options = msgspec.json.decode(argument, type=WorkerOptions)
     # Signals to the whole group or service are for control, which then tells us.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
