@@ -75,7 +75,7 @@ PREDICTION: tuple[Metric, ...] = (
     counter(
         "kv_event_tips_total",
         "Answers that named their prompts' blocks: told to control, kept_back for want of room, or "
-        "unheeded because the engine was out of step.",
+        "unheeded because nobody listens to the engine.",
         "result",
     ),
     counter(

@@ -137,6 +137,8 @@ async def test_what_got_lost_on_the_way_is_asked_for(tmp_path):
         client = Client(router, a)
         for topic in ("whales", "knots"):
             await client.ask(prompt(topic))
+        # Estimates are right so far: wait until it is known, with four names and an end of each.
+        await until(lambda: has_tied(router, a.address, 10))
         await until(client.knows)
         publisher = a.service.publisher
         assert publisher is not None
@@ -240,6 +242,11 @@ async def test_events_without_tips_tell_how_much_is_held(tmp_path, monkeypatch, 
 async def has_told(router: RouterProcess, address: str, batches: int) -> bool:
     told: int = (await router.endpoints())[address]["kv_events"]["batches"]
     return told >= batches
+
+
+async def has_tied(router: RouterProcess, address: str, names: int) -> bool:
+    tied: int = (await router.endpoints())[address]["kv_events"]["names"]
+    return tied == names
 
 
 async def counted(router: RouterProcess, address: str) -> bool:

@@ -72,7 +72,7 @@ class KvEventWatch:
 
     Attributes:
         listening: the engines by endpoint id.
-        unheeded: tips of engines that were out of step, or not listened to.
+        unheeded: tips of engines that nobody listens to.
         behind: times that a worker fell too far behind.
     """
 
@@ -201,10 +201,14 @@ class KvEventWatch:
     # --- workers --------------------------------------------------------------------------------
 
     def tips_seen(self, tips: Iterable[TipSeen]) -> None:
-        """Answers told which blocks their prompts have."""
+        """Answers told which blocks their prompts have.
+
+        Of an engine that is out of step as well: what they say holds when it is in step again, and
+        whoever left it out would estimate for good what was evicted meanwhile.
+        """
         for seen in tips:
             listening = self.listening.get(seen.endpoint)
-            if listening is None or not listening.view.in_step or seen.size <= 0:
+            if listening is None or seen.size <= 0:
                 self.unheeded += 1
                 continue
             names = unpack(seen.checkpoints)

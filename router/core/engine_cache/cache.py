@@ -187,12 +187,14 @@ class EngineCache:
         self._news.cleared()
 
     def forget(self) -> None:
-        """What is known is worth nothing any more; nobody is told."""
+        """What is known is worth nothing any more; nobody is told.
+
+        What waits for its blocks says nothing of what the cache holds, and goes on waiting.
+        """
         self._blocks.clear()
         self._names.clear()
         self._tied.clear()
         self._gone.clear()
-        self._waiting.clear()
         self.evicts = False
 
     # --- what answers tell ----------------------------------------------------------------------

@@ -130,8 +130,6 @@ async def test_an_engine_that_is_replaced(world: World) -> None:
     await world.until(lambda: not world.seen["in_step"])
     await world.until(lambda: not world.worker.sure)
     assert "lost" in world.events[1]["problem"]
-    world.tip()
-    assert world.watch.unheeded == 1
     with Engine() as engine:
         engine.publish(stored(7))
         world.follow(engine)  # elsewhere, as an engine that says so itself may be
@@ -140,6 +138,42 @@ async def test_an_engine_that_is_replaced(world: World) -> None:
         assert [event["in_step"] for event in world.events] == [True, False, True]
         assert [event["problem"] is None for event in world.events] == [True, False, True]
         assert world.seen["blocks"] == 1
+
+
+async def test_an_answer_while_batches_are_missing(world: World) -> None:
+    with Engine() as engine:
+        engine.publish(stored(1, 2))
+        world.follow(engine)
+        await world.in_step()
+        engine.answers = False
+        engine.publish(stored(3, 4, before=2), heard=False)
+        engine.publish(removed(4), heard=False)
+        while world.seen["in_step"]:  # the first may come before the subscription
+            engine.publish(stored(7))
+            await asyncio.sleep(0.01)
+        world.tip()
+        engine.answers = True
+        await world.until(lambda: world.worker.sure == {101})
+
+
+async def test_an_answer_of_an_engine_that_is_not_listened_to_yet(world: World) -> None:
+    with Engine() as engine:
+        engine.publish(stored(7))
+        world.follow(engine)
+        await world.in_step()
+    await world.until(lambda: not world.seen["in_step"])
+    with Engine() as engine:  # it has started anew
+        world.tip()
+        engine.publish(stored(1, 2, 3, 4))
+        world.follow(engine)
+        await world.until(lambda: world.worker.sure == {101, 102, 99})
+        assert world.watch.listening[ONE].view.counts.restarts == 1
+
+
+async def test_an_answer_of_an_engine_that_nobody_listens_to(world: World) -> None:
+    world.follow(None)
+    world.tip()
+    assert world.watch.unheeded == 1
 
 
 async def test_a_worker_that_starts_is_told_all(world: World) -> None:
