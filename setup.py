@@ -42,6 +42,7 @@ COMPILED = [
     "router/core/listener.py",
     "router/core/model.py",
     "router/core/prefix/ends.py",
+    "router/core/prefix/holders.py",
     "router/core/prefix/mirror.py",
     "router/core/prefix/page.py",
     "router/core/prefix/trust.py",

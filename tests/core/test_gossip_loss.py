@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from router.core.forecast.work import Phase, PrefillWork
 from router.core.host import Outcome
+from tests.core.mirrored import pairs
 from tests.core.routers import Router, chat, open_works
 
 ROUTERS = 3
@@ -78,9 +79,7 @@ def sound(router: Router) -> None:
     """What is summed up is the sum, and the mirror's halves fit together."""
     mirror = router.forecast.mirror
     pages = [one.page for _, one in router.forecast.outlooks()]
-    assert (
-        mirror.entries == sum(map(len, pages)) == sum(m.bit_count() for m in mirror._masks.values())
-    )
+    assert mirror.entries == sum(map(len, pages)) == pairs(mirror)
     peers = router.gossip.peers
     assert peers.works == sum(len(peer.works) for peer in peers._peers.values())
     works = [*router.gossip.herald.open.values()]

@@ -9,6 +9,7 @@ import pytest
 from router.core.prefix.blocks import BLOCK, DEPTHS, GAINS, checkpoints
 from router.core.prefix.mirror import SLICE, SMALLEST, CacheMirror
 from router.core.prefix.trust import ENOUGH, PROBATION, Trust
+from tests.core.mirrored import pairs
 
 ALL = (1 << 64) - 1
 
@@ -145,13 +146,9 @@ def test_a_flood_of_unique_prompts_stays_within_its_room() -> None:
         mirror.use(page, tuple(rng.getrandbits(64) for _ in range(20)), 20, 0, 20)
         mirror.use(pages[0], hot, 64, 0)
         assert mirror.entries <= 5000
-    assert mirror.entries == sum(map(len, pages)) == sum(m.bit_count() for m in masks(mirror))
+    assert mirror.entries == sum(map(len, pages)) == pairs(mirror)
     assert mirror.shed > 0
     assert mirror.held(hot, 64, 0, ALL)[pages[0].index] == 64, "what is in use stays"
-
-
-def masks(mirror: CacheMirror) -> list[int]:
-    return list(mirror._masks.values())
 
 
 def test_a_lost_endpoint_holds_nothing_and_its_place_is_given_on() -> None:

@@ -13,6 +13,7 @@ from router.core.model import EndpointId
 from router.core.prefix.blocks import BLOCK, checkpoints
 from router.core.prefix.ends import end_of
 from router.core.prefix.mirror import SURE, CacheMirror
+from tests.core.mirrored import estimated
 
 ALL = (1 << 64) - 1
 TALK = 0x5EED
@@ -51,9 +52,9 @@ def test_a_use_leaves_alone_what_is_sure() -> None:
     mirror.assure(page, NAMES[:4])
     mirror.use(page, NAMES, 38.0, TALK, 34.0)
     assert page.sure == set(NAMES[:4])
-    assert set(page.stamps) == set(NAMES[4:])
+    assert set(estimated(page)) == set(NAMES[4:])
     mirror.unlearn(page, NAMES)
-    assert (page.sure, page.stamps) == (set(NAMES[:4]), {})
+    assert (page.sure, estimated(page)) == (set(NAMES[:4]), [])
 
 
 def test_of_several_endpoints_each_is_known_in_its_own_way() -> None:
@@ -190,7 +191,7 @@ def test_news_are_entered(forecast: Forecast) -> None:
     heed(forecast, CacheNews(ONE, True, lost=pack(NAMES[:1]), held=pack(NAMES[1:])))
     assert page.sure == set(NAMES[1:])
     heed(forecast, CacheNews(ONE, False))
-    assert (page.sure, set(page.stamps)) == (set(), set(NAMES[1:]))
+    assert (page.sure, set(estimated(page))) == (set(), set(NAMES[1:]))
 
 
 def test_a_cleared_cache_keeps_its_line(forecast: Forecast) -> None:

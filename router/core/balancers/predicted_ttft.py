@@ -42,7 +42,7 @@ class PredictedTtft:
         ``decode_weight``: what each sequence in decode counts for. ``quadratic_tokens``: context at
         which attention costs as much as all else (17000 for 8 billion parameters, more for larger
         models). ``max_entries``: pairs of prefix and endpoint that are remembered for the cluster,
-        at about 180 bytes. ``hold_above``: late binding; while the endpoint of choice has more than
+        at about 140 bytes. ``hold_above``: late binding; while the endpoint of choice has more than
         so much prefill in line, a request is held in the router's queue, which lets go by response
         ratio (short ones soon, long ones when they have waited for long); 0 sends at once. 80ms to
         300ms do equally well.

@@ -7,10 +7,12 @@ of a cache it counts as held, up to 2 C as held by half, beyond that it is forgo
 from what the engines say they found (``learn``); one C for all, for one endpoint's answers
 are too few to follow it, scaled by what each says of its own size.
 
-Stored are a bit mask of endpoints for each checkpoint and, for each endpoint, a dict from
-checkpoint to clock that is kept in the order of use, so that the oldest are found at its front:
-180 bytes for a pair of checkpoint and endpoint in CPython 3.11. Forgetting is done in slices, as a
-part of remembering, and never takes long. Rule and constants are measured, see docs/warm-path.md.
+What an endpoint used last at one time is one object with a clock and a list of names, kept in the
+order of use, so that the oldest are found in front; a name leads to the last use of it, or to those
+of several endpoints (``holders``). That is 140 bytes for a pair of checkpoint and endpoint in
+CPython 3.11, of which the dict of names has 70 and a name itself 36. Forgetting is done in slices,
+as a part of remembering, and never takes long. Rule and constants are measured, see
+docs/warm-path.md.
 
 Checkpoints are up to a quarter of the prompt apart. So where a prompt ended is remembered as well:
 a conversation's next turn begins with all of the last one.
@@ -27,7 +29,8 @@ from typing import Any, Final
 
 from router.core.prefix.blocks import BLOCK, DEPTHS
 from router.core.prefix.ends import Ends, end_of
-from router.core.prefix.page import Page
+from router.core.prefix.holders import Holders, mask_of
+from router.core.prefix.page import MOST_NAMES, Page, Use
 
 UNKNOWN_CAPACITY: Final = 4_000_000
 """Tokens that a cache is thought to hold where neither page nor answers tell: rather too many, for
@@ -64,9 +67,9 @@ class CacheMirror:
     __slots__ = (
         "_corrections",
         "_exact",
+        "_holders",
         "_least",
         "_leaving",
-        "_masks",
         "_most",
         "_pages",
         "capacity",
@@ -81,9 +84,9 @@ class CacheMirror:
         self.entries = 0
         self.shed = 0
         self.max_entries = max_entries
-        self._masks: dict[int, int] = {}
         self.ends = Ends()
         self._pages: dict[int, Page] = {}
+        self._holders = Holders(self._pages)
         self._leaving: list[Page] = []
         self._corrections = 0
         self._least = SMALLEST
@@ -131,99 +134,66 @@ class CacheMirror:
         """
         if self._exact & among:
             return self._held_for_sure(checkpoints, blocks, conversation, among)
-        masks = self._masks
+        holders = self._holders
         found: dict[int, float] = {}
         for position in range(len(checkpoints) - 1, -1, -1):
             checkpoint = checkpoints[position]
-            mask = masks.get(checkpoint, 0) & among
+            holder = holders.by_name.get(checkpoint)
+            if holder is None:
+                continue
+            mask = mask_of(holder) & among
             if not mask:
                 continue
             end = self.ends.at(checkpoint ^ conversation)
             depth = DEPTHS[position] if end is None else min(end, blocks)
-            among ^= self._find(checkpoint, mask, depth, found)
+            among ^= holders.find(holder, mask, depth, self.capacity, found)
             if not among:
                 return found
-        if conversation and (mask := masks.get(conversation, 0) & among):
-            self._find(conversation, mask, min(self.ends.at(conversation) or 0.0, blocks), found)
+        if conversation and (holder := holders.by_name.get(conversation)) is not None:
+            depth = min(self.ends.at(conversation) or 0.0, blocks)
+            holders.find(holder, mask_of(holder) & among, depth, self.capacity, found)
         return found
 
     def _held_for_sure(
         self, checkpoints: Sequence[int], blocks: float, conversation: int, among: int
     ) -> dict[int, float]:
         """The same where some of the pages asked for have names that are sure."""
-        masks, exact = self._masks, self._exact
+        holders = self._holders
         found: dict[int, float] = {}
         for position in range(len(checkpoints) - 1, -1, -1):
             checkpoint = checkpoints[position]
-            mask = masks.get(checkpoint, 0) & among
+            holder = holders.by_name.get(checkpoint)
+            if holder is None:
+                continue
+            mask = mask_of(holder) & among
             if not mask:
                 continue
             end = self.ends.at(checkpoint ^ conversation)
             depth = DEPTHS[position] if end is None else min(end, blocks)
-            among ^= self._find(checkpoint, mask & ~exact, depth, found)
             name = end_of((checkpoint,), conversation)
-            among ^= self._find_sure(checkpoint, name, mask & exact, DEPTHS[position], depth, found)
+            among ^= holders.find_sure(
+                holder, mask, name, DEPTHS[position], depth, self.capacity, found
+            )
             if not among:
                 return found
-        if conversation and (mask := masks.get(conversation, 0) & among):
-            depth = min(self.ends.at(conversation) or 0.0, blocks)
-            self._find(conversation, mask & ~exact, depth, found)
-            self._find_sure(conversation, end_of((), conversation), mask & exact, 0.0, depth, found)
+        if conversation and (holder := holders.by_name.get(conversation)) is not None:
+            depth, mask = min(self.ends.at(conversation) or 0.0, blocks), mask_of(holder) & among
+            holders.find_sure(
+                holder, mask, end_of((), conversation), 0.0, depth, self.capacity, found
+            )
         return found
-
-    def _find_sure(
-        self, name: int, end: int, mask: int, least: float, most: float, found: dict[int, float]
-    ) -> int:
-        """As ``_find``; of a page that is sure of ``name`` as far as that goes, ``least`` blocks,
-        and if it is sure of the prompt's ``end`` too, ``most``."""
-        sure = 0
-        while mask:
-            bit = mask & -mask
-            mask ^= bit
-            index = bit.bit_length() - 1
-            page = self._pages[index]
-            if name not in page.sure:
-                sure |= self._find(name, bit, most, found)
-                continue
-            sure |= bit
-            depth = most if end in page.sure else least
-            if depth > found.get(index, 0.0):
-                found[index] = depth
-        return sure
-
-    def _find(self, name: int, mask: int, depth: float, found: dict[int, float]) -> int:
-        """Enter ``depth`` for the pages of ``mask``, which have ``name``.
-
-        Returns the bits of those that hold it for sure: what is less deep cannot be more there.
-        """
-        pages, capacity = self._pages, self.capacity
-        sure = 0
-        while mask:
-            bit = mask & -mask
-            mask ^= bit
-            index = bit.bit_length() - 1
-            page = pages[index]
-            age = (page.clock - page.stamps[name]) * page.scale
-            if age <= capacity:
-                sure |= bit
-                if depth > found.get(index, 0.0):
-                    found[index] = depth
-            elif age <= 2 * capacity and depth / 2 > found.get(index, 0.0):
-                found[index] = depth / 2
-        return sure
 
     def deepest(self, page: Page, checkpoints: Sequence[int]) -> tuple[int, float]:
         """The position of the deepest checkpoint that the page has, whatever its age, and that.
 
         The position is -1 where it has none; the age is ``SURE`` where there is nothing to learn.
         """
-        stamps, sure = page.stamps, page.sure
         for position in range(len(checkpoints) - 1, -1, -1):
-            if sure and checkpoints[position] in sure:
-                return position, SURE
-            stamp = stamps.get(checkpoints[position])
-            if stamp is not None:
-                return position, (page.clock - stamp) * page.scale
+            use = self._holders.last(page, checkpoints[position])
+            if use is not None:
+                if use is page.told:
+                    return position, SURE
+                return position, (page.clock - use.clock) * page.scale
         return -1, 0.0
 
     # --- remembering ------------------------------------------------------------------------
@@ -247,7 +217,8 @@ class CacheMirror:
         names = checkpoints or ((conversation,) if conversation else ())
         if names:
             self._stamp(page, names)
-            self.ends.put(names[-1] ^ conversation if checkpoints else conversation, blocks)
+            last = names[-1]  # itself where that is its name: one object
+            self.ends.put(last ^ conversation if checkpoints and conversation else last, blocks)
         page.clock += fresh
         if page.counted:
             page.ahead += fresh
@@ -259,35 +230,24 @@ class CacheMirror:
             self._leave()
 
     def _stamp(self, page: Page, names: Sequence[Any]) -> None:
-        # Any: where this is compiled a number is a C integer or double, and would be made an object
-        # again, of 24 to 32 bytes, for each of the dicts.
         if page.sure:
             names = [name for name in names if name not in page.sure]
             if not names:
                 return
-        stamps, clock, bit = page.stamps, page.clock, page.bit
-        masks: dict[Any, Any] = self._masks
-        recent = clock - self.capacity / page.scale * RECENT
-        last = stamps.get(names[-1])
-        if last is not None and last >= recent:
+        holders = self._holders
+        recent = page.clock - self.capacity / page.scale * RECENT
+        last = holders.last(page, names[-1])
+        if last is not None and last.clock >= recent:
             return  # then all before it are
-        shared: Any = clock
-        for name in names:
-            stamp = stamps.get(name)
-            if stamp is None:
-                mask = masks.get(name)
-                masks[name] = bit if mask is None else mask | bit
-                self.entries += 1
-            elif stamp >= recent:
-                continue
-            else:
-                del stamps[name]  # to stand at the end again
-            stamps[name] = shared
+        use = Use(page, page.clock, [])
+        page.uses[use] = None
+        self.entries += holders.put_all(page, names, use, recent)
 
     def unlearn(self, page: Page, checkpoints: Sequence[int]) -> None:
         """The endpoint has not got these after all."""
         for checkpoint in checkpoints:
-            if checkpoint in page.stamps:
+            use = self._holders.last(page, checkpoint)
+            if use is not None and use is not page.told:
                 self._forget(page, checkpoint)
 
     def learn(self, age: float, present: bool) -> None:
@@ -309,16 +269,18 @@ class CacheMirror:
 
     def assure(self, page: Page, names: Iterable[Any]) -> None:
         """The endpoint holds these for sure, until it is said to have lost them."""
-        masks, stamps, sure, bit = self._masks, page.stamps, page.sure, 1 << page.index
+        sure, told = page.sure, page.told
         for name in names:
             if name in sure:
                 continue
-            if stamps.pop(name, None) is None:
-                masks[name] = masks.get(name, 0) | bit
+            last = self._holders.put(name, told)
+            if last is None:
+                sure.add(name)
                 self.entries += 1
-            sure.add(name)
+            else:
+                sure.add(page.take(last, name))
         if sure:
-            self._exact |= bit
+            self._exact |= page.bit
         while self.entries > self.max_entries:
             self._shed()
 
@@ -348,17 +310,22 @@ class CacheMirror:
     def lose(self, page: Page, names: Iterable[int]) -> None:
         """The endpoint has not got these, or not any more."""
         for name in names:
-            if name in page.sure or name in page.stamps:
+            if self._holders.last(page, name) is not None:
                 self._forget(page, name)
 
     def doubt(self, page: Page) -> None:
         """Nobody says any more what the endpoint holds: what was sure is as if used just now."""
         page.counted, page.ahead = False, 0.0
         self._least, self._most = SMALLEST, inf
-        for name in page.sure:
-            page.stamps[name] = page.clock
+        sure: list[Any] = list(page.sure)
         page.sure = set()
-        self._exact &= ~(1 << page.index)
+        for at in range(0, len(sure), MOST_NAMES):
+            use = Use(page, page.clock, sure[at : at + MOST_NAMES])
+            page.uses[use] = None
+            for name in use.names:
+                self._holders.put(name, use)
+        page.estimated += len(sure)
+        self._exact &= ~page.bit
 
     # --- what other routers know ----------------------------------------------------------------
 
@@ -371,26 +338,35 @@ class CacheMirror:
         """Checkpoints of a page with their unscaled ages, the newest first."""
         clock = page.clock
         found = [(checkpoint, 0.0) for checkpoint in islice(page.sure, most)]
-        newest = islice(reversed(page.stamps.items()), most - len(found))
-        return found + [(checkpoint, clock - stamp) for checkpoint, stamp in newest]
+        for use in reversed(page.uses):
+            room = most - len(found)
+            if room <= 0:
+                break
+            age = clock - use.clock
+            found += [(checkpoint, age) for checkpoint in use.names[: -room - 1 : -1]]
+        return found
 
     def recall(self, page: Page, found: Sequence[tuple[int, float]]) -> None:
         """What another router has on the page: as ``recent`` told it there, or a further part.
 
         All of it is taken to be older than what is here already.
         """
-        masks, stamps, clock, bit = self._masks, page.stamps, page.clock, 1 << page.index
-        found, sure = found[: max(0, self.max_entries - self.entries)], page.sure
-        older = {
-            one: clock - age
-            for one, age in reversed(found)
-            if one not in stamps and one not in sure
-        }
-        for checkpoint in older:
-            masks[checkpoint] = masks.get(checkpoint, 0) | bit
-        self.entries += len(older)
-        older.update(stamps)  # the oldest stand in front
-        page.stamps = older
+        older: dict[Use, None] = {}
+        use: Use | None = None
+        room = max(0, self.max_entries - self.entries)
+        for checkpoint, age in reversed(found[:room]):
+            if self._holders.last(page, checkpoint) is not None:
+                continue
+            clock = page.clock - age
+            if use is None or use.clock != clock or len(use.names) >= MOST_NAMES:
+                use = Use(page, clock, [])
+                older[use] = None
+            use.names.append(checkpoint)
+            self._holders.put(checkpoint, use)
+            self.entries += 1
+            page.estimated += 1
+        older.update(page.uses)  # the oldest stand in front
+        page.uses = older
 
     def adopt(self, capacity: float, corrections: int) -> None:
         """What more answers than came here have taught."""
@@ -401,38 +377,42 @@ class CacheMirror:
     # --- forgetting -------------------------------------------------------------------------
 
     def _forget(self, page: Page, checkpoint: int) -> None:
-        if page.stamps.pop(checkpoint, None) is None:
+        use = self._holders.drop(page, checkpoint)
+        if use is page.told:
             page.sure.remove(checkpoint)
-        self.entries -= 1
-        left = self._masks[checkpoint] & ~(1 << page.index)
-        if left:
-            self._masks[checkpoint] = left
         else:
-            del self._masks[checkpoint]
+            page.take(use, checkpoint)
+        self.entries -= 1
+
+    def _forget_oldest(self, page: Page, before: float = inf) -> int:
+        """A slice at most, of what was used before that clock. Returns how many."""
+        old = page.take_oldest(SLICE, before)
+        for checkpoint in old:
+            self._holders.drop(page, checkpoint)
+        self.entries -= len(old)
+        return len(old)
+
+    def _forget_some(self, page: Page) -> int:
+        """A slice, first of what is estimated."""
+        count = self._forget_oldest(page)
+        if not count:
+            for checkpoint in list(islice(page.sure, SLICE)):
+                self._forget(page, checkpoint)
+                count += 1
+        return count
 
     def _sweep(self, page: Page) -> None:
         """Forget what is older than 2 C, a slice at most."""
         capacity = self.capacity / page.scale
-        limit = page.clock - 2 * capacity
-        old: list[int] = []
-        for checkpoint, stamp in islice(page.stamps.items(), SLICE):
-            if stamp >= limit:
-                break
-            old.append(checkpoint)
-        for checkpoint in old:
-            self._forget(page, checkpoint)
-        page.sweep_at = page.clock + (0.0 if len(old) == SLICE else capacity / 4)
+        more = self._forget_oldest(page, page.clock - 2 * capacity) == SLICE
+        page.sweep_at = page.clock + (0.0 if more else capacity / 4)
 
     def _shed(self) -> None:
-        fullest = max(self._pages.values(), key=len)
-        for checkpoint in list(islice(fullest.stamps or fullest.sure, SLICE)):
-            self._forget(fullest, checkpoint)
-            self.shed += 1
+        self.shed += self._forget_some(max(self._pages.values(), key=len))
 
     def _leave(self) -> None:
         page = self._leaving[-1]
-        for checkpoint in list(islice(page.stamps or page.sure, SLICE)):
-            self._forget(page, checkpoint)
+        self._forget_some(page)
         if not len(page):
             self._leaving.pop()
 
