@@ -162,6 +162,9 @@ class Service:
     def _submit(
         self, asked: Asked, wanted: Sequence[tuple[list[int], SamplingParams, str]]
     ) -> list[Prompt]:
+        # Again, since whoever came while this body was read and tokenised may have filled the
+        # queue; from here on nothing waits, so that the limit holds whatever clients do.
+        self._admit()
         engine = self.engine
         prompts: list[Prompt] = []
         try:

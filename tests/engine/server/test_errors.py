@@ -241,6 +241,44 @@ async def test_a_full_queue_is_429_with_retry_after(checkpoint: Any) -> None:
         assert sample in page
 
 
+async def test_bodies_that_come_after_their_heads_do_not_overfill_the_queue(
+    checkpoint: Any,
+) -> None:
+    flags = ("--max-num-queued-reqs", "2", "--max-num-seqs", "1")
+    async with (
+        serving(checkpoint, *flags, gated=True) as server,
+        aiohttp.ClientSession(base_url=server.url) as http,
+    ):
+        complete = asyncio.Event()
+        heads = 0
+
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal heads
+            heads += 1
+            yield b'{"max_tokens": 1,'
+            await complete.wait()
+            yield b'"prompt": "hello"}'
+
+        async def ask() -> int:
+            headers = {"Content-Type": "application/json"}
+            async with http.post(TEXT, data=body(), headers=headers) as response:
+                await response.read()
+                return response.status
+
+        calls = [asyncio.create_task(ask()) for _ in range(9)]
+        await server.until(lambda: heads == len(calls))
+        # All of them have been let in by the time the first body is complete.
+        await asyncio.sleep(0.1)
+        complete.set()
+        await server.until(
+            lambda: server.engine.live + sum(call.done() for call in calls) == len(calls)
+        )
+        server.core.release_all()
+        statuses = sorted(await asyncio.gather(*calls))
+        # One had the seat at once, two could wait for it.
+        assert statuses == [200] * 3 + [429] * 6
+
+
 async def test_a_broken_model_is_an_error_and_not_a_hang(checkpoint: Any) -> None:
     async with (
         serving(checkpoint, gated=True) as server,
