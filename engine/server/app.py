@@ -83,6 +83,8 @@ def _outermost(service: Service) -> Callable[..., Awaitable[web.StreamResponse]]
             return _as_response(error)
         except web.HTTPException as error:
             return _as_response(_from_http(request, error, service.policy.max_request_bytes))
+        except web.RequestPayloadError as error:
+            return _as_response(_broken_body(error))
         except ConnectionError:
             # Nobody reads this; the status is for the access log (as nginx has it).
             return web.Response(status=499)
@@ -119,6 +121,11 @@ def _from_http(request: web.Request, error: web.HTTPException, limit: int) -> Ap
     if isinstance(error, web.HTTPNotFound):
         return ApiError(404, f"There is no route {request.path}.", code="not_found")
     return ApiError(error.status, error.reason or "Error.")
+
+
+def _broken_body(error: web.RequestPayloadError) -> ApiError:
+    reason = " ".join(str(error).split())
+    return ApiError(400, f"The body cannot be read: {reason}.", code="invalid_body")
 
 
 def _as_response(error: ApiError) -> web.Response:

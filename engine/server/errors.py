@@ -20,6 +20,8 @@ class ApiError(Exception):
         kind: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
+        # A header may hold bytes that are no text; they must not spoil the error that quotes them.
+        message = message.encode(errors="replace").decode()
         super().__init__(message)
         self.status = status
         self.message = message

@@ -15,6 +15,8 @@ from engine.server.errors import ApiError, bad_field
 
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1024
+# Longer than any token id there is, and short enough to be read as a number and shown.
+MAX_ID_DIGITS = 12
 
 _NAMES = {
     bool: "a boolean",
@@ -96,7 +98,7 @@ class Body:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise wrong_type(name, "a number", value)
         _check_range(name, value, low, high)
-        return float(value)
+        return _as_float(name, value)
 
     def string(self, name: str, default: str | None = None) -> str | None:
         value = self.raw.get(name)
@@ -156,11 +158,13 @@ class Body:
         entries = self.mapping("logit_bias")
         bias: dict[int, float] = {}
         for key, value in entries.items():
-            if not key.isascii() or not key.isdigit():
-                raise bad_field("logit_bias", f"`logit_bias` has the key {key!r}, not a token id.")
+            if not key.isascii() or not key.isdigit() or len(key) > MAX_ID_DIGITS:
+                raise bad_field(
+                    "logit_bias", f"`logit_bias` has the key {key[:40]!r}, not a token id."
+                )
             if not isinstance(value, int | float) or isinstance(value, bool):
                 raise wrong_type(f"logit_bias.{key}", "a number", value)
-            bias[int(key)] = float(value)
+            bias[int(key)] = _as_float(f"logit_bias.{key}", value)
         return bias or None
 
 
@@ -169,6 +173,14 @@ def wrong_type(name: str, wanted: str, value: Any) -> ApiError:
     return ApiError(
         400, f"`{name}` must be {wanted}, not {kind_of(value)}.", param=name, code="invalid_type"
     )
+
+
+def _as_float(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        # JSON has no limit for whole numbers, and Python keeps to that.
+        raise bad_field(name, f"`{name}` is beyond the largest number, 1.8e308.") from None
 
 
 def _check_range(name: str, value: float, low: float | None, high: float | None) -> None:

@@ -34,6 +34,7 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"temperature": -1}, "temperature", "at least 0"),
     (CHAT, {"temperature": "hot"}, "temperature", "must be a number, not a string"),
     (CHAT, {"temperature": True}, "temperature", "not a boolean"),
+    (CHAT, {"temperature": 10**400}, "temperature", "beyond the largest number"),
     (CHAT, {"top_p": 0}, "top_p", "above 0"),
     (CHAT, {"top_p": 1.5}, "top_p", "at most 1"),
     (CHAT, {"top_k": -2}, "top_k", "at least -1"),
@@ -55,6 +56,8 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"stop_token_ids": [10**6]}, "stop_token_ids", "the vocabulary has ids"),
     (CHAT, {"logit_bias": {"x": 1}}, "logit_bias", "not a token id"),
     (CHAT, {"logit_bias": {"5": 101}}, "logit_bias", "between -100 and 100"),
+    (CHAT, {"logit_bias": {"9" * 5000: 1}}, "logit_bias", "not a token id"),
+    (CHAT, {"logit_bias": {"5": 10**400}}, "logit_bias.5", "beyond the largest number"),
     (CHAT, {"top_logprobs": 3}, "top_logprobs", "needs `logprobs`"),
     (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "at most 20"),
     (CHAT, {"stream_options": {"include_usage": True}}, "stream_options", "`stream`"),
@@ -170,6 +173,24 @@ async def test_wrong_model_route_method_and_type(http: aiohttp.ClientSession) ->
         status, error = await refused(response)
         assert status == 415
         assert "application/json" in error["message"]
+
+
+async def test_a_type_that_is_no_text_is_still_refused_in_json(server: Running) -> None:
+    raw = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: text/\xff\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(raw + b"Content-Length: 2\r\nConnection: close\r\n\r\n{}")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 415 ")
+    assert json.loads(body)["error"]["code"] == "unsupported_media_type"
+
+
+async def test_a_body_that_is_not_compressed_as_it_says(http: aiohttp.ClientSession) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    async with http.post(TEXT, data=b'{"prompt": "hi"}', headers=headers) as response:
+        status, error = await refused(response)
+        assert (status, error["code"]) == (400, "invalid_body")
+        assert "gzip" in error["message"]
 
 
 async def test_a_body_beyond_the_limit(checkpoint: Any) -> None:
