@@ -7,6 +7,7 @@ understand it refuses by name: an architecture, a quantised checkpoint, a rope t
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -82,8 +83,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     def from_dir(cls, path: str | Path) -> "ModelConfig":
         """Read a checkpoint folder. Raises `ConfigError` for what is missing or unsupported."""
         folder = Path(path)
-        raw = _read_json(folder / "config.json", required=True)
-        generation = _read_json(folder / "generation_config.json", required=False)
+        raw = read_json(folder / "config.json")
+        generation = read_json(folder / "generation_config.json", required=False)
         config = cls.from_dict(raw, generation)
         return msgspec.structs.replace(config, path=folder)
 
@@ -95,22 +96,30 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         architecture, features = _architecture(raw)
         _refuse_unsupported(raw)
         generation = generation or {}
-        heads = int(raw["num_attention_heads"])
-        hidden = int(raw["hidden_size"])
+        vocab = _whole(raw, "vocab_size")
+        heads = _whole(raw, "num_attention_heads")
+        kv_heads = _whole(raw, "num_key_value_heads", heads)
+        if heads % kv_heads:
+            raise ConfigError(
+                f"config.json: num_attention_heads ({heads}) must be a multiple of "
+                f"num_key_value_heads ({kv_heads})",
+                param="model",
+            )
+        hidden = _whole(raw, "hidden_size")
         bias = bool(raw.get("attention_bias", False)) and not features.qkv_bias
         eos = generation.get("eos_token_id", raw.get("eos_token_id"))
         return cls(
             architecture=architecture,
-            vocab_size=int(raw["vocab_size"]),
+            vocab_size=vocab,
             hidden_size=hidden,
-            intermediate_size=int(raw["intermediate_size"]),
-            num_layers=int(raw["num_hidden_layers"]),
+            intermediate_size=_whole(raw, "intermediate_size"),
+            num_layers=_whole(raw, "num_hidden_layers"),
             num_heads=heads,
-            num_kv_heads=int(raw.get("num_key_value_heads") or heads),
-            head_dim=int(raw.get("head_dim") or hidden // heads),
-            rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
+            num_kv_heads=kv_heads,
+            head_dim=_whole(raw, "head_dim", max(1, hidden // heads)),
+            rms_norm_eps=_number(raw, "rms_norm_eps", 1e-6),
             rope=_rope(raw),
-            max_position_embeddings=int(raw.get("max_position_embeddings", 4096)),
+            max_position_embeddings=_whole(raw, "max_position_embeddings", 4096),
             tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
             qkv_bias=features.qkv_bias or bias,
             o_bias=bias,
@@ -118,7 +127,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
             qk_norm=features.qk_norm,
             dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
             bos_token_id=raw.get("bos_token_id"),
-            eos_token_ids=_ids(eos),
+            eos_token_ids=_ids(eos, vocab),
             generation_config=generation,
         )
 
@@ -187,22 +196,62 @@ def _positive(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be positive, got {value}", param=name)
 
 
-def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
+def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
+    """The JSON object in a checkpoint's file; {} for an absent one that need not be there.
+
+    Raises `ConfigError`.
+    """
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if required:
             raise ConfigError(f"no {path.name} in {path.parent}", param="model") from None
         return {}
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", param="model") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply", param="model") from None
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}", param="model") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path} must hold a JSON object", param="model")
     return loaded
 
 
+def _whole(raw: dict[str, Any], name: str, default: int | None = None) -> int:
+    """A count of config.json; null is the same as absent."""
+    value = raw.get(name)
+    if value is None:
+        value = default
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(
+            f"config.json: {name} must be a whole number of at least 1, got {value!r}",
+            param="model",
+        )
+    return value
+
+
+def _number(settings: dict[str, Any], name: str, default: float) -> float:
+    """A factor of config.json; null is the same as absent."""
+    value = settings.get(name)
+    if value is None:
+        return default
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if not usable or not math.isfinite(value):
+        raise ConfigError(
+            f"config.json: {name} must be a number above 0, got {value!r}", param="model"
+        )
+    return float(value)
+
+
 def _architecture(raw: dict[str, Any]) -> tuple[str, Features]:
     names = raw.get("architectures") or []
+    if not isinstance(names, list):
+        raise ConfigError(
+            f"config.json: architectures must be a list of names, got {names!r}", param="model"
+        )
     for name in names:
         if name in ARCHITECTURES:
             return name, ARCHITECTURES[name]
@@ -234,8 +283,12 @@ def _refuse_unsupported(raw: dict[str, Any]) -> None:
 
 
 def _rope(raw: dict[str, Any]) -> RopeConfig:
-    settings = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
-    theta = float(settings.get("rope_theta", raw.get("rope_theta", 10_000.0)))
+    settings = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError(
+            f"config.json: rotary settings must be an object, got {settings!r}", param="model"
+        )
+    theta = _number(settings, "rope_theta", _number(raw, "rope_theta", 10_000.0))
     kind = settings.get("rope_type", settings.get("type", "default"))
     if kind not in ("default", "linear", "llama3"):
         raise ConfigError(f"rope type {kind!r} is not supported", param="model")
@@ -244,14 +297,19 @@ def _rope(raw: dict[str, Any]) -> RopeConfig:
     return RopeConfig(
         theta=theta,
         kind=cast('Literal["default", "linear", "llama3"]', kind),
-        factor=float(settings.get("factor", 1.0)),
-        low_freq_factor=float(settings.get("low_freq_factor", 1.0)),
-        high_freq_factor=float(settings.get("high_freq_factor", 4.0)),
-        original_max_position=int(settings.get("original_max_position_embeddings", 8192)),
+        factor=_number(settings, "factor", 1.0),
+        low_freq_factor=_number(settings, "low_freq_factor", 1.0),
+        high_freq_factor=_number(settings, "high_freq_factor", 4.0),
+        original_max_position=_whole(settings, "original_max_position_embeddings", 8192),
     )
 
 
-def _ids(value: int | list[int] | None) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list) else (value,)
+def _ids(value: Any, vocab: int) -> tuple[int, ...]:
+    """Ends of a sequence: none, one id or a list of them."""
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    for token in ids:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab:
+            raise ConfigError(
+                f"eos_token_id must be ids from 0 to {vocab - 1}, got {token!r}", param="model"
+            )
+    return tuple(ids)

@@ -44,9 +44,16 @@ class ModelRunner:
             device=self.device,
         )
         slots = self.num_blocks * config.block_size
-        self._caches = make_cache(
-            model.num_layers, model.num_kv_heads, slots, model.head_dim, self.dtype, self.device
-        )
+        try:
+            self._caches = make_cache(
+                model.num_layers, model.num_kv_heads, slots, model.head_dim, self.dtype, self.device
+            )
+        except (MemoryError, ValueError, torch.OutOfMemoryError):
+            # ValueError is what numpy has for a size beyond what an index can hold.
+            raise ConfigError(
+                f"there is no memory for a KV cache of {self.num_blocks} blocks",
+                param="kv_cache_memory_bytes" if config.num_blocks is None else "num_blocks",
+            ) from None
 
     @torch.inference_mode()
     def run(self, step: list[Scheduled]) -> Tensor:
@@ -136,12 +143,16 @@ def _resolve_blocks(config: EngineConfig, dtype: torch.dtype) -> int:
 
 def _resolve_length(config: EngineConfig, num_blocks: int) -> int:
     capacity = num_blocks * config.block_size
-    if config.max_model_len is None:
-        return min(config.model.max_position_embeddings, capacity)
-    if config.max_model_len > capacity:
+    length = config.max_model_len or min(config.model.max_position_embeddings, capacity)
+    if length < 2:
+        raise ConfigError(
+            f"max_model_len is {length}; a prompt and its answer take at least 2 tokens",
+            param="max_model_len",
+        )
+    if config.max_model_len is not None and config.max_model_len > capacity:
         raise ConfigError(
             f"max_model_len {config.max_model_len} does not fit the KV cache, which holds "
             f"{capacity} tokens; give it more memory or lower max_model_len",
             param="max_model_len",
         )
-    return config.max_model_len
+    return length

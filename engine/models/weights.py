@@ -5,7 +5,6 @@ must be there with the expected shape, and none may be left over: a silently ign
 give plausible nonsense. `DummyWeights` makes random ones of the same shapes for speed runs.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.config import ConfigError
+from engine.config import ConfigError, read_json
 
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
 
@@ -47,6 +46,8 @@ class SafetensorWeights:
             raise ConfigError(f"checkpoint {self._folder} lacks tensor {name}", param="model")
         self._left.discard(name)
         tensor: Tensor = self._open(self._where[name]).get_tensor(name)
+        if not tensor.is_floating_point():
+            raise ConfigError(f"tensor {name} is of type {tensor.dtype}", param="model")
         if tuple(tensor.shape) != shape:
             raise ConfigError(
                 f"tensor {name} has shape {tuple(tensor.shape)}, config.json implies {shape}",
@@ -68,7 +69,11 @@ class SafetensorWeights:
     def _index(self) -> dict[str, str]:
         index = self._folder / "model.safetensors.index.json"
         if index.exists():
-            mapping: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            mapping = read_json(index).get("weight_map")
+            if not isinstance(mapping, dict) or not all(map(_is_file_name, mapping.values())):
+                raise ConfigError(
+                    f"{index} has no weight_map of tensors to files beside it", param="model"
+                )
             return mapping
         single = "model.safetensors"
         if not (self._folder / single).exists():
@@ -85,6 +90,10 @@ class SafetensorWeights:
             except (OSError, SafetensorError) as error:
                 raise ConfigError(f"cannot read {path}: {error}", param="model") from None
         return self._files[file]
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).name == value
 
 
 class DummyWeights:

@@ -1,6 +1,7 @@
 """Checkpoint folders: both spellings of old and new configs, shards, and what is refused."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from copy import deepcopy as copy_of
@@ -115,6 +116,19 @@ def test_generation_config_names_the_ends() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn'"),
         ({"partial_rotary_factor": 0.5}, "partial rotary"),
         ({"vocab_size": ...}, "lacks vocab_size"),
+        ({"architectures": 5}, "architectures must be a list"),
+        ({"architectures": "LlamaForCausalLM"}, "architectures must be a list"),
+        ({"hidden_size": None}, "hidden_size must be a whole number of at least 1, got None"),
+        ({"hidden_size": "big"}, "hidden_size must be .* got 'big'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers must be"),
+        ({"num_attention_heads": True}, "num_attention_heads must be"),
+        ({"num_key_value_heads": 3}, "must be a multiple of num_key_value_heads"),
+        ({"rms_norm_eps": math.nan}, "rms_norm_eps must be a number above 0"),
+        ({"rope_theta": "wide"}, "rope_theta must be a number"),
+        ({"rope_scaling": [1]}, "rotary settings must be an object"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor must be a number above 0"),
+        ({"eos_token_id": "</s>"}, "eos_token_id must be ids from 0 to 63, got '</s>'"),
+        ({"eos_token_id": [3, 64]}, "eos_token_id must be ids from 0 to 63, got 64"),
     ],
 )
 def test_unsupported_models_are_refused(changes: dict[str, Any], words: str) -> None:
@@ -139,6 +153,10 @@ def _surplus(tensors: dict[str, torch.Tensor]) -> None:
     tensors["model.layers.0.self_attn.q_proj.bias"] = torch.zeros(48)
 
 
+def _retype(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.norm.weight"] = torch.ones(48, dtype=torch.int8)
+
+
 def _misshape(tensors: dict[str, torch.Tensor]) -> None:
     tensors["model.norm.weight"] = torch.ones(47)
 
@@ -148,6 +166,7 @@ def _misshape(tensors: dict[str, torch.Tensor]) -> None:
     [
         (_drop, r"lacks tensor model\.layers\.1\.mlp\.up_proj\.weight"),
         (_surplus, r"no place for: model\.layers\.0\.self_attn\.q_proj\.bias"),
+        (_retype, r"model\.norm\.weight is of type torch\.int8"),
         (_misshape, r"model\.norm\.weight has shape \(47,\)"),
     ],
 )
@@ -162,21 +181,53 @@ def test_tensors_must_match_the_config(
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "words"),
+    ("file", "content", "words"),
     [
         ("config.json", None, "no config.json"),
-        ("config.json", "{", "not valid JSON"),
-        ("config.json", "[]", "must hold a JSON object"),
+        ("config.json", b"{", "config.json is not valid JSON"),
+        ("config.json", b"\xff\xfe", "config.json is not valid JSON"),
+        ("config.json", b"[" * 100_000, "config.json is nested too deeply"),
+        ("config.json", b"[]", "must hold a JSON object"),
         ("model.safetensors", None, "no model.safetensors"),
-        ("model.safetensors", "nonsense, but long enough", "cannot read"),
+        ("model.safetensors", b"nonsense, but long enough", "cannot read"),
+        ("model.safetensors.index.json", b"{", "index.json is not valid JSON"),
+        ("model.safetensors.index.json", b"{}", "has no weight_map"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": 5}}', "has no weight_map"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "../b"}}', "has no weight_map"),
     ],
 )
-def test_broken_folders(copy: Path, file: str, text: str | None, words: str) -> None:
-    (copy / file).unlink()
-    if text is not None:
-        (copy / file).write_text(text)
+def test_broken_folders(copy: Path, file: str, content: bytes | None, words: str) -> None:
+    (copy / file).unlink(missing_ok=True)
+    if content is not None:
+        (copy / file).write_bytes(content)
     with pytest.raises(ConfigError, match=words):
         start(copy)
+
+
+def test_a_folder_in_place_of_a_file(copy: Path) -> None:
+    (copy / "config.json").unlink()
+    (copy / "config.json").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.json: Is a directory"):
+        start(copy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "param"),
+    [
+        ({"max_model_len": 1}, "at least 2 tokens", "max_model_len"),
+        ({"num_blocks": 1, "block_size": 1}, "at least 2 tokens", "max_model_len"),
+        ({"num_blocks": 10**11}, "no memory for a KV cache of 100000000000 blocks", "num_blocks"),
+        (
+            {"num_blocks": None, "kv_cache_memory_bytes": 10**24},
+            "no memory for a KV cache",
+            "kv_cache_memory_bytes",
+        ),
+    ],
+)
+def test_sizes_that_cannot_be(copy: Path, settings: dict[str, Any], words: str, param: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        start(copy, **settings)
+    assert caught.value.param == param
 
 
 def test_older_checkpoints_may_carry_rotary_tables(copy: Path, llama: Oracle) -> None:
