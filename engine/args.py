@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,12 @@ OPTIONS: Final[tuple[_Decorator, ...]] = (
         type=JsonObject(),
         help="""'{"enable_kv_cache_events": true}' tells over ZeroMQ what is cached.""",
     ),
-    click.option("--threads", type=_AT_LEAST_1, help="CPU threads of the model; default: torch's."),
+    click.option(
+        "--threads",
+        # More than any machine has cores would be a crash inside torch.
+        type=click.IntRange(1, 1024),
+        help="CPU threads of the model; default: torch's.",
+    ),
     click.option("--chat-template", help="File with the template, or the template itself."),
     click.option(
         "--chat-template-content-format",
@@ -223,6 +229,12 @@ def serve_args(values: Mapping[str, Any], *, environ: Mapping[str, str]) -> Serv
     keys = given["api_key"] or tuple(key for key in (environ.get("VLLM_API_KEY", ""),) if key)
     if any(not key for key in keys):
         raise click.UsageError("--api-key must not be empty")
+    if any(not name for name in given["served_model_name"]):
+        raise click.UsageError("--served-model-name must not be empty")
+    if given["max_request_bytes"] < 1:
+        raise click.UsageError("--max-request-bytes must be at least 1")
+    if not math.isfinite(given["shutdown_timeout"]):
+        raise click.UsageError("--shutdown-timeout must be a finite number of seconds")
     given["api_key"] = keys
     given["dtype"] = "float32" if given["dtype"] == "float" else given["dtype"]
     return ServeArgs(model=tag if tag is not None else flag, **given)

@@ -185,7 +185,7 @@ def load_chat_template(
 ) -> ChatTemplate | None:
     """The template of a checkpoint folder, or `override` (a file, or the template itself).
 
-    None when there is none. Raises `TemplateError`, and `OSError` for an unreadable file.
+    None when there is none. Raises `TemplateError`.
     """
     settings = _tokenizer_config(folder)
     source = _override(override) if override is not None else _source(folder, settings)
@@ -205,27 +205,37 @@ def _tokenizer_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = json.loads(_read(path))
     except ValueError as error:
         raise TemplateError(f"{path} is not valid JSON: {error}") from error
     return loaded if isinstance(loaded, dict) else {}
 
 
 def _override(given: str) -> str:
-    if "{" in given or "\n" in given:
-        return given
-    return Path(given).read_text(encoding="utf-8")
+    return given if "{" in given or "\n" in given else _read(Path(given))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TemplateError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"{path} is not UTF-8: {error}") from None
 
 
 def _source(folder: Path, settings: Mapping[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return _read(path)
     template = settings.get("chat_template")
     if isinstance(template, list):
-        named = {entry["name"]: entry["template"] for entry in template}
+        entries = [entry for entry in template if isinstance(entry, dict)]
+        named = {entry.get("name"): entry.get("template") for entry in entries}
         template = named.get("default")
-    return template if isinstance(template, str) else None
+    if template is not None and not isinstance(template, str):
+        raise TemplateError("chat_template in tokenizer_config.json is not text")
+    return template
 
 
 def _token(value: Any) -> str | None:

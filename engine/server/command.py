@@ -7,13 +7,13 @@ ends with exit code 2 and one line that names the flag.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +21,11 @@ import click
 import uvloop
 
 from engine.args import OPTIONS, ServeArgs, ServeCommand, serve_args
-from engine.config import ConfigError, EngineConfig, ModelConfig
+from engine.config import ConfigError, EngineConfig, ModelConfig, read_json
 from engine.kv_events import KvEventsConfig, KvEventsError, Publisher
 from engine.loop import AsyncEngine
 from engine.metrics import VllmMetrics
-from engine.request import EngineRequest, SamplingParams
+from engine.request import EngineRequest, RequestError, SamplingParams
 from engine.server.chat import TemplateError, load_chat_template
 from engine.server.lifecycle import Lifecycle, address_of, bind
 from engine.server.model import Policy, ServedModel, load_tokenizer
@@ -46,7 +46,6 @@ _WARM_UP_CHOICES: Final = 8
 _FLAG_OF: Final = {
     "model": "MODEL",
     "num_blocks": "--num-gpu-blocks-override",
-    "generation_config": "--generation-config",
 }
 
 
@@ -60,7 +59,9 @@ class _Prepared:
         self.engine_config = engine_config(args, self.model_config)
         tokenizer_folder = Path(args.tokenizer) if args.tokenizer else self.folder
         self.tokenizer = load_tokenizer(tokenizer_folder)
-        self.tokenizer_config = _read_json(tokenizer_folder / "tokenizer_config.json")
+        self.tokenizer_config = read_json(
+            tokenizer_folder / "tokenizer_config.json", required=False
+        )
         self.template = load_chat_template(
             tokenizer_folder,
             args.chat_template,
@@ -120,22 +121,15 @@ def _defaults(args: ServeArgs, model: ModelConfig) -> Defaults:
         path = Path(source) / "generation_config.json"
         if not path.is_file():
             raise ConfigError(f"there is no {path}", param="generation_config")
-        config = _read_json(path)
-    merged = {**config, **(args.override_generation_config or {})}
+        config = read_json(path)
+    param = "generation_config"
     try:
-        return Defaults.from_generation_config(merged)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"bad generation config: {error}", param="generation_config") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
-    return loaded if isinstance(loaded, dict) else {}
+        defaults = Defaults().updated(config, vocab_size=model.vocab_size)
+        param = "override_generation_config"
+        given = args.override_generation_config or {}
+        return defaults.updated(given, vocab_size=model.vocab_size, strict=True)
+    except RequestError as error:
+        raise ConfigError(error.message, param=param) from None
 
 
 def _service(prepared: _Prepared, publisher: Publisher | None = None) -> Service:
@@ -220,10 +214,17 @@ def run(args: ServeArgs) -> int:
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    try:
+    with _told_in_one_line():
         prepared = _Prepared(args)
-        with bind(args.host, args.port, args.uds) as listener:
-            return _serve_on(listener, prepared)
+    with _listener(args) as listener:
+        return _serve_on(listener, prepared)
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    """What is wrong with flags, checkpoint or installation, as `click.UsageError`."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise click.UsageError(
             f"`serve` needs the package {error.name}, which is not installed: "
@@ -240,15 +241,25 @@ def run(args: ServeArgs) -> int:
     except (FileNotFoundError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except OSError as error:
+        raise click.UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _listener(args: ServeArgs) -> socket.socket:
+    try:
+        return bind(args.host, args.port, args.uds)
+    except OSError as error:
         where = args.uds or f"{args.host}:{args.port}"
         raise click.ClickException(f"cannot listen on {where}: {error.strerror}") from error
 
 
 def _serve_on(listener: socket.socket, prepared: _Prepared) -> int:
     args = prepared.args
-    publisher = Publisher(prepared.kv_events) if prepared.kv_events.enabled else None
+    publisher = None
     try:
-        service = _service(prepared, publisher)
+        with _told_in_one_line():
+            if prepared.kv_events.enabled:
+                publisher = Publisher(prepared.kv_events)
+            service = _service(prepared, publisher)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(service, listener, address_of(listener), args))
     finally:

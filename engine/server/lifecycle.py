@@ -13,6 +13,7 @@ import asyncio
 import logging
 import signal
 import socket
+from typing import Any
 
 from aiohttp import web
 
@@ -141,14 +142,15 @@ class Lifecycle:
 def bind(host: str, port: int, uds: str | None) -> socket.socket:
     """A bound, not yet listening socket. Raises `OSError`."""
     if uds is not None:
+        address: Any = uds
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(uds)
-        return listener
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
+    else:
+        flags = socket.AI_PASSIVE
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
         listener.bind(address)
     except OSError:
         listener.close()

@@ -72,6 +72,13 @@ _UNSUPPORTED: Final[tuple[tuple[str, _Test, str], ...]] = (
 )
 
 
+# Fields of a generation config and what they are called here.
+_GENERATION_FIELDS: Final = {
+    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")},
+    "max_new_tokens": "max_tokens",
+}
+
+
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """Sampling defaults of the server; `max_tokens` is also a ceiling for what is not asked."""
 
@@ -82,17 +89,36 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     max_tokens: int | None = None
 
-    @classmethod
-    def from_generation_config(cls, config: Mapping[str, Any]) -> Defaults:
-        """Read the fields of `generation_config.json` that concern sampling."""
-        known = {
-            name: config[name]
-            for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    def updated(
+        self, config: Mapping[str, Any], *, vocab_size: int, strict: bool = False
+    ) -> Defaults:
+        """With the fields of a `generation_config.json` that concern sampling.
+
+        Such a file has other fields too; `strict` is for a mapping that should have none. Raises
+        `RequestError` for a value that a request could not have either.
+        """
+        if strict and (unknown := sorted(set(config) - {*_GENERATION_FIELDS, "do_sample"})):
+            known = ", ".join((*_GENERATION_FIELDS, "do_sample"))
+            raise RequestError(f"{unknown[0]} is not known, only {known}", param=unknown[0])
+        given = {
+            field: config[name]
+            for name, field in _GENERATION_FIELDS.items()
             if config.get(name) is not None
         }
-        if config.get("do_sample") is False:
-            known["temperature"] = 0.0
-        return cls(max_tokens=config.get("max_new_tokens"), **known)
+        sample = config.get("do_sample")
+        if sample is not None and not isinstance(sample, bool):
+            raise RequestError(
+                f"do_sample must be true or false, got {sample!r}", param="do_sample"
+            )
+        if sample is False:
+            given["temperature"] = 0.0
+        try:
+            merged = msgspec.convert({**msgspec.structs.asdict(self), **given}, Defaults)
+        except msgspec.ValidationError as error:
+            raise RequestError(f"{error}") from None
+        sampling = SamplingParams(**msgspec.structs.asdict(merged))
+        check_sampling(sampling, vocab_size=vocab_size)
+        return merged
 
 
 class Asked(msgspec.Struct, kw_only=True):

@@ -1,5 +1,6 @@
 """The command line: vLLM's spellings are understood, nothing is accepted and then ignored."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,27 @@ def test_what_cannot_be_served_ends_with_two(checkpoint: Path, tmp_path: Path) -
     assert "--generation-config" in message(str(checkpoint), "--generation-config", str(tmp_path))
     assert "--chat-template" in message(str(checkpoint), "--chat-template", "{% for %}")
     assert "tokenizer.json" in message(str(checkpoint), "--tokenizer", str(tmp_path))
+    override = "--override-generation-config"
+    assert f"{override}: Expected" in message(str(checkpoint), override, '{"temperature": "hot"}')
+    assert f"{override}: seed is not known" in message(str(checkpoint), override, '{"seed": 1}')
+    assert f"cannot read {tmp_path}" in message(str(checkpoint), "--chat-template", str(tmp_path))
+    assert "finite" in message(str(checkpoint), "--shutdown-timeout", "nan")
+    assert "--threads" in message(str(checkpoint), "--threads", "100000")
+    assert "--max-request-bytes" in message(str(checkpoint), "--max-request-bytes", "0")
+    assert "--served-model-name" in message(str(checkpoint), "--served-model-name", "")
+
+
+def test_an_address_that_cannot_be_had_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        flags = ("--host", "127.0.0.1", "--port", port)
+        result = CliRunner().invoke(main, ["serve", str(checkpoint), *flags])
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.output
+    path = tmp_path / "absent" / "socket"
+    result = CliRunner().invoke(main, ["serve", str(checkpoint), "--uds", str(path)])
+    assert result.exit_code == 1
+    assert f"cannot listen on {path}: No such file or directory" in result.output
 
 
 def test_without_a_model_the_bundled_one_is_served() -> None:

@@ -161,8 +161,33 @@ def test_where_a_template_comes_from(tmp_path: Path) -> None:
     assert text() == "from the file"
     assert text("{{ 'inline' }}") == "inline"
     assert text(str(tmp_path / "chat_template.jinja")) == "from the file"
-    with pytest.raises(OSError, match="nowhere"):
-        load_chat_template(tmp_path, str(tmp_path / "nowhere.jinja"))
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (5, "is not text"),
+        ([{"name": "default", "template": 5}], "is not text"),
+        ([{"name": "default", "template": "{% if %}"}], "line 1"),
+    ],
+)
+def test_a_template_that_is_none_is_refused(tmp_path: Path, template: Any, words: str) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    with pytest.raises(TemplateError, match=words):
+        load_chat_template(tmp_path, None)
+
+
+def test_named_templates_without_a_default_are_no_template(tmp_path: Path) -> None:
+    settings = {"chat_template": [{"x": 1}, "y", {"name": "rag", "template": "z"}]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_chat_template(tmp_path, None) is None
+
+
+def test_a_template_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    for name, words in (("nowhere", "No such file"), (".", "directory"), ("latin", "not UTF-8")):
+        with pytest.raises(TemplateError, match=words):
+            load_chat_template(tmp_path, str(tmp_path / name))
 
 
 def test_the_bundled_models_prompt_is_the_one_transformers_makes() -> None:

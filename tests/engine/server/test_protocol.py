@@ -1,5 +1,6 @@
 """Any JSON at all is either understood or refused as the client's mistake; never a crash."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.request import SamplingParams
+from engine.request import RequestError, SamplingParams
 from engine.server.chat import ChatTemplate
 from engine.server.errors import ApiError
 from engine.server.fields import Body, decode_object
@@ -160,6 +161,31 @@ def test_how_many_tokens_a_request_gets(
 def test_defaults_from_a_generation_config(
     config: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    assert Defaults.from_generation_config(config) == msgspec.structs.replace(
+    assert Defaults().updated(config, vocab_size=400) == msgspec.structs.replace(
         Defaults(), **expected
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"temperature": "hot"}, r"Expected `float`, got `str` - at `\$.temperature`"),
+        ({"temperature": math.nan}, "temperature must be between 0 and 100"),
+        ({"top_p": 7}, "top_p must be above 0 and at most 1"),
+        ({"top_k": 0.5}, "top_k"),
+        ({"max_new_tokens": 0}, "max_tokens must be at least 1"),
+        ({"max_new_tokens": "5"}, "max_tokens"),
+        ({"do_sample": "no"}, "do_sample must be true or false"),
+    ],
+)
+def test_defaults_that_no_request_could_have(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        Defaults().updated(config, vocab_size=400)
+
+
+def test_an_override_has_the_last_word() -> None:
+    greedy = Defaults().updated({"do_sample": False, "top_k": 5}, vocab_size=400)
+    warmer = greedy.updated({"temperature": 0.7}, vocab_size=400, strict=True)
+    assert (warmer.temperature, warmer.top_k) == (0.7, 5)
+    with pytest.raises(RequestError, match="eos_token_id is not known, only temperature"):
+        greedy.updated({"eos_token_id": 5}, vocab_size=400, strict=True)
