@@ -68,7 +68,7 @@ def make_app(service: Service) -> web.Application:
 
 
 def _outermost(service: Service) -> Callable[..., Awaitable[web.StreamResponse]]:
-    keys = [f"Bearer {key}".encode() for key in service.policy.api_keys]
+    keys = [key.encode() for key in service.policy.api_keys]
     with_ids = service.policy.request_id_headers
 
     @web.middleware
@@ -96,9 +96,11 @@ def _outermost(service: Service) -> Callable[..., Awaitable[web.StreamResponse]]
 
 
 def _check_key(request: web.Request, keys: list[bytes]) -> None:
-    given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    secret = given.strip().encode(errors="surrogateescape")
     # Every key is compared, in constant time, so that timing tells nothing.
-    if not sum(hmac.compare_digest(given, key) for key in keys):
+    fits = sum(hmac.compare_digest(secret, key) for key in keys)
+    if scheme.lower() != "bearer" or not fits:
         raise ApiError(
             401,
             "Wrong or missing API key; send it as `Authorization: Bearer <key>`.",

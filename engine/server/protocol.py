@@ -305,7 +305,7 @@ def _asked(
         presence_penalty=body.number("presence_penalty", 0.0),
         frequency_penalty=body.number("frequency_penalty", 0.0),
         repetition_penalty=body.number("repetition_penalty", defaults.repetition_penalty),
-        seed=body.integer("seed", None, low=-_INT64, high=_INT64 - 1),
+        seed=_seed(body),
         stop_token_ids=body.token_ids("stop_token_ids", most=MAX_STOP_TOKENS),
         ignore_eos=body.boolean("ignore_eos"),
         logprobs=logprobs,
@@ -317,6 +317,7 @@ def _asked(
     except RequestError as error:
         raise bad_field(error.param or "", f"{error.message}.") from error
     options = Body(usage)
+    include_usage = options.boolean("include_usage") or limits.force_usage
     return Asked(
         model=body.string("model"),
         sampling=sampling,
@@ -327,12 +328,18 @@ def _asked(
         ),
         max_tokens=max_tokens,
         stream=stream,
-        include_usage=options.boolean("include_usage", limits.force_usage),
-        continuous_usage=options.boolean("continuous_usage_stats", False),
+        include_usage=include_usage,
+        continuous_usage=options.boolean("continuous_usage_stats") and include_usage,
         priority=_priority(body, limits),
         cache_salt=_salt(body),
         request_id=body.string("request_id"),
     )
+
+
+def _seed(body: Body) -> int | None:
+    """`seed`; -1 asks for another one each time, as in vLLM."""
+    seed = body.integer("seed", None, low=-_INT64, high=_INT64 - 1)
+    return None if seed == -1 else seed
 
 
 def _priority(body: Body, limits: Limits) -> int:

@@ -227,8 +227,8 @@ async def test_keys_guard_what_computes(checkpoint: Any) -> None:
                     assert (status, error["code"]) == (401, "invalid_api_key")
             async with http.post("/tokenize", json={"prompt": "a"}, headers=given) as response:
                 assert response.status == 401
-        for key in ("k1", "k2"):
-            headers = {"Authorization": f"Bearer {key}"}
+        for header in ("Bearer k1", "Bearer k2", "bearer k1", "BEARER  k2"):
+            headers = {"Authorization": header}
             async with http.get("/v1/models", headers=headers) as response:
                 assert response.status == 200
 

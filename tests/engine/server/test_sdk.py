@@ -109,6 +109,8 @@ async def test_choices_differ_and_a_seed_repeats_them(server: Running) -> None:
     assert len(set(first)) == 3
     assert await texts(7) == first
     assert await texts(8) != first
+    # vLLM's way to ask for a seed of the server's own.
+    assert await texts(-1) != await texts(-1)
 
 
 async def test_a_stop_string_across_tokens_cuts_the_text(server: Running) -> None:
@@ -279,10 +281,24 @@ async def test_completions_end_at_sixteen_and_chats_at_the_context(server: Runni
 @pytest.mark.parametrize("flag", ["--enable-force-include-usage"])
 async def test_usage_can_be_forced_on_streams(checkpoint: Path, flag: str) -> None:
     async with serving(checkpoint, flag) as server:
-        stream = await server.client.completions.create(
-            model="tiny", prompt="hello", max_tokens=2, stream=True
-        )
-        assert [chunk.usage async for chunk in stream][-1] is not None
+        for options in ({}, {"stream_options": {"include_usage": False}}):
+            stream = await server.client.completions.create(
+                model="tiny", prompt="hello", max_tokens=2, stream=True, extra_body=options
+            )
+            assert [chunk.usage async for chunk in stream][-1] is not None
+
+
+async def test_usage_on_every_chunk_is_part_of_asking_for_usage(server: Running) -> None:
+    stream = await server.client.completions.create(
+        model="tiny",
+        prompt="hello",
+        max_tokens=2,
+        stream=True,
+        extra_body={"stream_options": {"continuous_usage_stats": True}},
+    )
+    usages = [chunk.usage async for chunk in stream]
+    assert usages
+    assert not any(usages)
 
 
 async def test_content_parts_and_an_open_last_message(server: Running) -> None:
