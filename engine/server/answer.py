@@ -157,11 +157,18 @@ class Answer:
             if self._asked.sampling.logprobs is not None:
                 entries = [*(generation.prompt_logprobs or ()), *(entries or ())]
                 ids = [*generation.request.prompt_token_ids, *ids]
+            if self._asked.echo_only:
+                count = generation.prompt_tokens
+                text, ids, entries = self._prompts[at].echo, ids[:count], (entries or ())[:count]
+                delta = msgspec.structs.replace(delta, finish_reason="length", stop_reason=None)
         logprobs = self._logprobs_of(index, entries, ids) if entries else None
         return index, delta, text, logprobs
 
     def _usage(self) -> dict[str, Any]:
-        return render.total_usage(self._generations, details=self._details)
+        usage = render.total_usage(self._generations, details=self._details)
+        if self._asked.echo_only:
+            usage |= {"completion_tokens": 0, "total_tokens": usage["prompt_tokens"]}
+        return usage
 
     def _running(self) -> dict[str, Any] | None:
         return self._usage() if self._asked.continuous_usage else None

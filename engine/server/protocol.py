@@ -124,7 +124,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 class Asked(msgspec.Struct, kw_only=True):
     """One validated generation request, before its prompt is tokenised.
 
-    `max_tokens` is what the client asked for (None: nothing).
+    `max_tokens` is what the client asked for (None: nothing). `echo_only` is an echo of the prompt
+    with nothing after it: one token is generated all the same, and not shown.
     """
 
     model: str | None
@@ -137,6 +138,7 @@ class Asked(msgspec.Struct, kw_only=True):
     priority: int = 0
     cache_salt: str | None = None
     echo: bool = False
+    echo_only: bool = False
     request_id: str | None = None
 
 
@@ -175,11 +177,12 @@ def read_completion(body: Body, defaults: Defaults, limits: Limits) -> Asked:
     if body.get("best_of") not in (None, n):
         raise unsupported("best_of", "best_of other than n is not supported.")
     logprobs = body.integer("logprobs", None, low=0, high=MAX_LOGPROBS)
-    limit = body.integer("max_tokens", None, low=1)
     echo = body.boolean("echo")
-    asked = _asked(body, defaults, limits, max_tokens=limit, logprobs=logprobs)
+    # None of output and the prompt repeated: how evaluations score a text by its logprobs.
+    limit = body.integer("max_tokens", None, low=0 if echo else 1)
+    asked = _asked(body, defaults, limits, max_tokens=1 if limit == 0 else limit, logprobs=logprobs)
     if echo:
-        asked.echo = True
+        asked.echo, asked.echo_only = True, limit == 0
         if logprobs is not None and asked.sampling.prompt_logprobs is None:
             asked.sampling = msgspec.structs.replace(asked.sampling, prompt_logprobs=logprobs)
     return asked

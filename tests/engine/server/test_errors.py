@@ -95,6 +95,8 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     (TEXT, {"prompt": ["a"] * 1025}, "prompt", "limit is 1024"),
     (TEXT, {"prompt": ["a"] * 33, "n": 128}, "n", "more than 4096"),
     (TEXT, {"prompt": [5] * (MAX_LEN + 1)}, "prompt", "maximum context length"),
+    (TEXT, {"max_tokens": 0}, "max_tokens", "at least 1"),
+    (TEXT, {"max_tokens": -1, "echo": True}, "max_tokens", "at least 0"),
     (TEXT, {"logprobs": 21}, "logprobs", "at most 20"),
     (TEXT, {"best_of": 3}, "best_of", "not supported"),
     (TEXT, {"suffix": "x"}, "suffix", "not supported"),

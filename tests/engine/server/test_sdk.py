@@ -213,6 +213,35 @@ async def test_streamed_logprobs_are_the_whole_ones(server: Running) -> None:
     assert offsets == whole.logprobs.text_offset == sorted(offsets)
 
 
+async def test_an_echo_with_nothing_after_it_scores_the_prompt(server: Running) -> None:
+    prompts = ["hello world", "the router"]
+    body: dict[str, Any] = {"model": "tiny", "prompt": prompts, "echo": True, "logprobs": 1}
+    # A stop string and a token that would end the answer: neither concerns the prompt.
+    eos = server.service.model.tokenizer.token_to_id("<|im_end|>")
+    body |= {"stop": "router", "logit_bias": {str(eos): 100}}
+    longer = await server.client.completions.create(**body, max_tokens=1)
+    bare = await server.client.completions.create(**body, max_tokens=0)
+    assert [choice.text for choice in bare.choices] == prompts
+    assert bare.usage is not None
+    assert (bare.usage.completion_tokens, bare.usage.total_tokens) == (0, bare.usage.prompt_tokens)
+    for short, long in zip(bare.choices, longer.choices, strict=True):
+        assert short.finish_reason == "length"
+        assert short.logprobs is not None
+        assert long.logprobs is not None
+        assert short.logprobs.tokens == (long.logprobs.tokens or [])[:-1]
+        assert short.logprobs.token_logprobs == (long.logprobs.token_logprobs or [])[:-1]
+    body.pop("logprobs")
+    whole = await server.client.completions.create(**body, max_tokens=0)
+    assert [(choice.text, choice.logprobs) for choice in whole.choices] == [
+        (prompt, None) for prompt in prompts
+    ]
+    texts = ["", ""]
+    async for chunk in await server.client.completions.create(**body, max_tokens=0, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+    assert texts == prompts
+
+
 async def test_prompt_logprobs(server: Running) -> None:
     answer: Any = await server.client.completions.create(
         model="tiny", prompt=[5, 6, 7], max_tokens=1, extra_body={"prompt_logprobs": 2}
