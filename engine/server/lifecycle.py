@@ -27,6 +27,9 @@ EXIT_ENGINE_FAILED = 70
 STATS_INTERVAL = 10.0
 _CLOSING = 2.0
 
+# What a request line or one header may measure: no less than what the router lets through.
+_LONGEST_LINE = 64 * 1024
+
 
 class Lifecycle:
     """One server from listening to exit.
@@ -66,6 +69,8 @@ class Lifecycle:
             access_log=access,
             access_log_format='%a "%r" %s %b %Tf',
             keepalive_timeout=75.0,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
             shutdown_timeout=_CLOSING,
         )
         await self._runner.setup()

@@ -71,6 +71,13 @@ async def test_a_conversation_tokenizes_as_it_is_generated_from(
         assert (await response.json())["count"] < len(tokens)
 
 
+async def test_headers_may_be_as_long_as_tokens_and_cookies_get(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with http.get("/health", headers={"Cookie": "c" * 60_000}) as response:
+        assert response.status == 200
+
+
 async def test_health_version_and_load(http: aiohttp.ClientSession) -> None:
     for path in ("/health", "/ping"):
         async with http.get(path) as response:
