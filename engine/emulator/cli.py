@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import signal
 from dataclasses import replace
 from typing import Any
@@ -111,7 +112,11 @@ TIMING_OPTIONS = {
 )
 @click.option("--fault", "faults", multiple=True, help="Start with this fault, e.g. 'status=503'.")
 @click.option(
-    "--shutdown-timeout", default=5.0, show_default=True, help="Seconds to finish after SIGTERM."
+    "--shutdown-timeout",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Seconds to finish after SIGTERM.",
 )
 def emulate(profile: str, faults: tuple[str, ...], shutdown_timeout: float, **options: Any) -> None:
     """Serve an engine's HTTP API and metrics from a timing model instead of a GPU."""
@@ -119,6 +124,8 @@ def emulate(profile: str, faults: tuple[str, ...], shutdown_timeout: float, **op
         field: options[name] for name, field in TIMING_OPTIONS.items() if options[name] is not None
     }
     rest = {name: value for name, value in options.items() if name not in TIMING_OPTIONS}
+    if not math.isfinite(shutdown_timeout):
+        raise click.UsageError("--shutdown-timeout must be a finite number of seconds")
     try:
         rest["kv_events"] = KvEventsConfig.parse(rest["kv_events"])
         config = EmulatorConfig(timing=replace(PROFILES[profile], **given), **rest)

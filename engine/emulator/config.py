@@ -89,6 +89,10 @@ class EmulatorConfig:
                 f"max_num_batched_tokens ({timing.max_num_batched_tokens}) must be at least "
                 f"max_num_seqs ({timing.max_num_seqs}), or prompts would starve"
             )
+        if timing.max_queued is not None and timing.max_queued < 1:
+            raise ConfigError(f"max_num_queued_reqs must be at least 1, got {timing.max_queued}")
+        if not all(self.api_keys):
+            raise ConfigError("api_key must not be empty")
         if not self.models or not all(self.models):
             raise ConfigError("at least one served model name is needed")
         if not self.name or not self.name.isascii() or not self.name.isprintable():
