@@ -34,6 +34,8 @@ from engine.metrics import EngineGauges, VllmMetrics
 TIMER_SLACK: Final = 0.0006
 MAX_LAG: Final = 0.05
 FREE_SLOWNESS: Final = 0.01
+# JSON that could just be parsed may still be too deep for what is done with it.
+TOO_DEEP: Final = "the request is nested too deeply"
 
 Handler = Callable[[Exchange], None]
 
@@ -149,6 +151,8 @@ class EmulatorService:
             self.answer_error(exchange, error)
         except FaultError as error:
             self.answer_error(exchange, ApiError(400, str(error), param=error.field))
+        except RecursionError:
+            self.answer_error(exchange, ApiError(400, TOO_DEEP))
 
     def refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """Answer a request that broke the protocol; the connection closes after it."""
@@ -193,6 +197,9 @@ class EmulatorService:
         except ApiError as error:
             self.tally.finish(exchange)
             self.answer_error(exchange, error)
+        except RecursionError:
+            self.tally.finish(exchange)
+            self.answer_error(exchange, ApiError(400, TOO_DEEP))
 
     def _read(self, exchange: Exchange, fault: Fault | None) -> Job:
         path = exchange.path
