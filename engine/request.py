@@ -156,12 +156,8 @@ def check_sampling(params: SamplingParams, *, vocab_size: int) -> None:
     _within("min_p", params.min_p, 0.0, 1.0)
     _within("presence_penalty", params.presence_penalty, -2.0, 2.0)
     _within("frequency_penalty", params.frequency_penalty, -2.0, 2.0)
-    if not 0.0 < params.repetition_penalty <= 100.0:
-        raise RequestError(
-            f"repetition_penalty must be above 0 and at most 100, got "
-            f"{params.repetition_penalty:g}",
-            param="repetition_penalty",
-        )
+    # Much smaller ones would take logits beyond what float32 holds.
+    _within("repetition_penalty", params.repetition_penalty, 0.01, 100.0)
     for name, count in (("logprobs", params.logprobs), ("prompt_logprobs", params.prompt_logprobs)):
         if count is not None:
             _within(name, count, 0, MAX_LOGPROBS)

@@ -135,6 +135,8 @@ def _draw_filtered(probs: Tensor, params: list[SamplingParams], u: Tensor, width
     wanted = top_p * torch.where(limited, mass, probs.sum(-1))
     before = values.cumsum(-1, dtype=torch.float64) - values
     cut = (before >= wanted[:, None]) & (top_p < 1.0)[:, None]
+    # The likeliest token stays however small top_p is, which float32 may round to 0.
+    cut[:, 0] = False
     found = ids.gather(1, _invert(values.masked_fill(cut, 0.0), u)[:, None]).squeeze(1)
     short = (mass < wanted) & ~limited
     if width < vocab and bool(short.any()):

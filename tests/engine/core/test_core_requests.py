@@ -47,7 +47,7 @@ def core(llama: Oracle) -> EngineCore:
         ([1], {"min_p": 1.5}, "min_p", "between 0 and 1"),
         ([1], {"presence_penalty": 2.1}, "presence_penalty", "between -2 and 2"),
         ([1], {"frequency_penalty": -3.0}, "frequency_penalty", "between -2 and 2"),
-        ([1], {"repetition_penalty": 0.0}, "repetition_penalty", "above 0"),
+        ([1], {"repetition_penalty": 0.0}, "repetition_penalty", "between 0.01"),
         ([1], {"logprobs": 21}, "logprobs", "between 0 and 20"),
         ([1], {"prompt_logprobs": -1}, "prompt_logprobs", "between 0 and 20"),
         ([1], {"stop_token_ids": (VOCAB,)}, "stop_token_ids", "ids 0 to 198"),

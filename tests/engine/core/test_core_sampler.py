@@ -3,8 +3,10 @@
 import math
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from transformers import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -14,7 +16,7 @@ from transformers import (
 )
 
 from engine import sampler
-from engine.request import EngineRequest, SamplingParams
+from engine.request import EngineRequest, SamplingParams, check_sampling
 from engine.sampler import choice_seed, draw, sample, token_logprobs, uniform
 from engine.sequence import Sequence
 from tests.engine.core.oracle import Oracle, prompt_of, request, run, tokens_of
@@ -45,6 +47,44 @@ def counts(sampling: SamplingParams, logits: torch.Tensor = LOGITS) -> list[int]
     numbers = [uniform(seed, position) for position in range(DRAWS)]
     tokens = draw(logits.expand(DRAWS, -1), [sampling] * DRAWS, numbers)
     return torch.bincount(torch.tensor(tokens), minlength=logits.shape[0]).tolist()
+
+
+def _share(low: float, high: float) -> st.SearchStrategy[float]:
+    """Any float from `low` to `high`, with those near the ends that float32 cannot hold."""
+    ends = [low, high, 5e-324, 1e-46, 1e-30, 1e-5, 1.0 - 2.0**-53]
+    usual = st.floats(low, high)
+    return usual | st.sampled_from([end for end in ends if low <= end <= high])
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(
+    fields=st.fixed_dictionaries(
+        {},
+        optional={
+            "temperature": _share(0.0, 100.0),
+            "top_p": _share(5e-324, 1.0),
+            "top_k": st.integers(-1, 10),
+            "min_p": _share(0.0, 1.0),
+            "presence_penalty": _share(-2.0, 2.0),
+            "frequency_penalty": _share(-2.0, 2.0),
+            "repetition_penalty": _share(0.01, 100.0),
+            "logit_bias": st.dictionaries(st.integers(0, 7), _share(-100.0, 100.0)),
+            "min_tokens": st.integers(0, 2),
+            "stop_token_ids": st.just((1, 2)),
+            "logprobs": st.integers(0, 3),
+        },
+    ),
+    scale=st.sampled_from([1.0, 0.0, 1e4]),
+)
+def test_nothing_a_request_may_ask_for_fails_the_step(fields: dict[str, Any], scale: float) -> None:
+    """All choices share a step, so one that fails it would take the others along."""
+    asked = params(**fields)
+    check_sampling(asked, vocab_size=8)
+    logits = torch.stack([LOGITS * scale, LOGITS])
+    other = sequence_of(params(temperature=1.0, seed=3), [0], [])
+    (own, others) = sample(logits, [sequence_of(asked, [0, 6], [6, 3]), other], eos=(0,))
+    assert own.token in range(8)
+    assert others == sample(LOGITS[None], [other], eos=(0,))[0]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
@@ -92,6 +132,8 @@ def warped(logits: torch.Tensor, fields: dict[str, Any]) -> torch.Tensor:
         {"top_k": 5, "top_p": 0.6},
         {"temperature": 2.0, "top_k": 6, "top_p": 0.9, "min_p": 0.1},
         {"top_p": 0.01},
+        {"top_p": 1e-46},
+        {"top_p": 1e-46, "top_k": 3},
         {"min_p": 1.0},
         {"top_k": 1},
     ],
