@@ -77,6 +77,17 @@ def too_long(prompt_tokens: int, max_tokens: int, limit: int, *, param: str) -> 
     )
 
 
+def text_too_long(characters: int, limit: int, *, param: str) -> ApiError:
+    """400 for a text that cannot fit the context, whatever tokens it is made of."""
+    return ApiError(
+        400,
+        f"This model's maximum context length is {limit} tokens, which {characters} characters of "
+        "text cannot fit. Shorten the prompt.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
 def unknown_model(name: str) -> ApiError:
     """404 for a model that is not served here."""
     return ApiError(

@@ -13,12 +13,15 @@ from tokenizers import Tokenizer
 
 from engine.detok import Vocabulary
 from engine.server.chat import ChatTemplate, TemplateError
-from engine.server.errors import ApiError, bad_field, unknown_model
+from engine.server.errors import ApiError, bad_field, text_too_long, unknown_model
 from engine.server.protocol import Defaults, Limits
 
 # Encoding a longer text than this takes more than about a millisecond, which every other stream
-# would feel, so it goes to a thread (the tokenizer releases the interpreter lock).
+# would feel, so it goes to a thread.
 _INLINE_CHARACTERS = 4096
+
+# Characters that a tokenizer's normaliser may make one of (a letter and its accents).
+_COMPOSED = 4
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,11 @@ class ServedModel:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.vocabulary = Vocabulary(tokenizer)
+        # Other tokenizers than byte-level ones may make one token of any length of text.
+        longest = max(map(len, tokenizer.get_vocab()), default=1)
+        self._most_characters = (
+            limits.max_model_len * longest * _COMPOSED if self.vocabulary.byte_level else None
+        )
         self.template = template
         self.limits = limits
         self.defaults = defaults
@@ -111,11 +119,29 @@ class ServedModel:
     async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Token ids of `text`."""
         if len(text) <= _INLINE_CHARACTERS:
-            return self._encode(text, add_special_tokens)
-        return await asyncio.to_thread(self._encode, text, add_special_tokens)
+            return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
-    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+        def encode() -> list[int]:
+            # As a batch, since the tokenizer lets other threads run during batches only.
+            batch = self.tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+            return list(batch[0].ids)
+
+        return await asyncio.to_thread(encode)
+
+    async def decode(self, ids: list[int]) -> str:
+        """The text of `ids`, special tokens included."""
+        if len(ids) <= _INLINE_CHARACTERS:
+            return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+
+        def decode() -> str:
+            return str(self.tokenizer.decode_batch([ids], skip_special_tokens=False)[0])
+
+        return await asyncio.to_thread(decode)
+
+    def check_text(self, text: str, *, param: str) -> None:
+        """Raise `ApiError` 400 for a text so long that encoding it would be wasted work."""
+        if self._most_characters is not None and len(text) > self._most_characters:
+            raise text_too_long(len(text), self.limits.max_model_len, param=param)
 
     def check_ids(self, ids: Sequence[int], *, param: str) -> None:
         """Raise `ApiError` 400 for an empty list or ids outside the vocabulary."""

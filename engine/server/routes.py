@@ -75,7 +75,7 @@ class Service:
         model = self.model
         model.check_name(body.string("model"))
         asked = read_chat(body, model.defaults, model.limits)
-        ids = await self._chat_ids(body, add_special_tokens=False)
+        ids = await self._chat_ids(body, must_fit=True)
         sampling = with_room(
             asked,
             len(ids),
@@ -200,7 +200,7 @@ class Service:
         details = self.policy.prompt_tokens_details
         return Answer(self.engine, asked, prompts, shape, logprobs_of, details=details)
 
-    async def _chat_ids(self, body: Body, *, add_special_tokens: bool) -> list[int]:
+    async def _chat_ids(self, body: Body, *, must_fit: bool) -> list[int]:
         kwargs = dict(body.mapping("chat_template_kwargs"))
         if effort := body.string("reasoning_effort"):
             kwargs.setdefault("reasoning_effort", effort)
@@ -210,7 +210,9 @@ class Service:
             continue_final_message=body.boolean("continue_final_message"),
             kwargs=kwargs,
         )
-        special = body.boolean("add_special_tokens", add_special_tokens)
+        special = body.boolean("add_special_tokens", False)
+        if must_fit:
+            self.model.check_text(text, param="messages")
         ids = await self.model.encode(text, add_special_tokens=special)
         self.model.check_ids(ids, param="messages")
         return ids
@@ -221,6 +223,7 @@ class Service:
         """Token ids of one prompt, and its text when it is to be repeated."""
         if isinstance(prompt, str):
             special = body.boolean("add_special_tokens", True)
+            self.model.check_text(prompt, param="prompt")
             ids = await self.model.encode(prompt, add_special_tokens=special)
             text = prompt
         else:
@@ -228,7 +231,7 @@ class Service:
             text = ""
         self.model.check_ids(ids, param="prompt")
         if echo and not text:
-            text = str(self.model.tokenizer.decode(ids, skip_special_tokens=False))
+            text = await self.model.decode(ids)
         return ids, text if echo else ""
 
     # ---------------------------------------------------------------- tokens
@@ -238,7 +241,7 @@ class Service:
         body = await read_body(request, self.policy)
         self.model.check_name(body.string("model"))
         if "messages" in body:
-            ids = await self._chat_ids(body, add_special_tokens=False)
+            ids = await self._chat_ids(body, must_fit=False)
         else:
             prompt = body.string("prompt")
             if prompt is None:
@@ -266,8 +269,7 @@ class Service:
         ids = list(body.token_ids("tokens", most=self.policy.max_request_bytes))
         if ids:
             self.model.check_ids(ids, param="tokens")
-        text = self.model.tokenizer.decode(ids, skip_special_tokens=False)
-        return json_response({"prompt": text})
+        return json_response({"prompt": await self.model.decode(ids)})
 
     async def tokenizer_info(self, request: web.Request) -> web.Response:
         """GET /tokenizer_info (with --enable-tokenizer-info-endpoint)"""
