@@ -16,6 +16,7 @@ from aiohttp import web
 
 from engine.load_report import REQUEST_HEADER, RESPONSE_HEADER, load_report
 from engine.server.errors import ApiError
+from engine.server.faults import reason_of
 from engine.server.routes import Service, client_id, too_large
 
 log = logging.getLogger("engine.server")
@@ -126,8 +127,7 @@ def _from_http(request: web.Request, error: web.HTTPException, limit: int) -> Ap
 
 
 def _broken_body(error: web.RequestPayloadError) -> ApiError:
-    reason = " ".join(str(error).split())
-    return ApiError(400, f"The body cannot be read: {reason}.", code="invalid_body")
+    return ApiError(400, f"The body cannot be read: {reason_of(error)}.", code="invalid_body")
 
 
 def _as_response(error: ApiError) -> web.Response:

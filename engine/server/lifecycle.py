@@ -19,6 +19,7 @@ from aiohttp import web
 
 from engine.loop import AsyncEngine
 from engine.server.app import make_app
+from engine.server.faults import without_tracebacks
 from engine.server.routes import Service
 
 log = logging.getLogger("engine.server")
@@ -62,6 +63,7 @@ class Lifecycle:
         """Start the engine and listen on a bound socket."""
         self._engine.on_death = self._leave.set
         self._engine.start()
+        logging.getLogger("aiohttp.server").addFilter(without_tracebacks)
         access = logging.getLogger("engine.access") if self._access_log else None
         self._runner = web.AppRunner(
             make_app(self.service),

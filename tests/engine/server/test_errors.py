@@ -188,12 +188,33 @@ async def test_a_type_that_is_no_text_is_still_refused_in_json(server: Running) 
     assert json.loads(body)["error"]["code"] == "unsupported_media_type"
 
 
-async def test_a_body_that_is_not_compressed_as_it_says(http: aiohttp.ClientSession) -> None:
+@pytest.mark.parametrize(
+    "raw", [b"GET / HTTP/1.1\r\nno header\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"]
+)
+async def test_what_is_no_http_is_no_error_in_the_log(
+    server: Running, caplog: pytest.LogCaptureFixture, raw: bytes
+) -> None:
+    caplog.set_level("INFO")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(raw)
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    told = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert [(record.levelname, record.exc_info) for record in told] == [("INFO", None)]
+    assert "127.0.0.1: " in told[0].getMessage()
+
+
+async def test_a_body_that_is_not_compressed_as_it_says(
+    http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     async with http.post(TEXT, data=b'{"prompt": "hi"}', headers=headers) as response:
         status, error = await refused(response)
         assert (status, error["code"]) == (400, "invalid_body")
-        assert "gzip" in error["message"]
+        assert error["message"] == (
+            "The body cannot be read: Can not decode content-encoding: gzip."
+        )
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_body_beyond_the_limit(checkpoint: Any) -> None:
