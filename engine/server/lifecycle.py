@@ -13,6 +13,7 @@ import asyncio
 import logging
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -150,6 +151,7 @@ def bind(host: str, port: int, uds: str | None) -> socket.socket:
     """A bound, not yet listening socket. Raises `OSError`."""
     if uds is not None:
         address: Any = uds
+        _remove_left_over(uds)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     else:
         flags = socket.AI_PASSIVE
@@ -163,6 +165,17 @@ def bind(host: str, port: int, uds: str | None) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _remove_left_over(path: str) -> None:
+    """A process that was killed leaves its socket behind, where nobody listens any more."""
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
 
 
 def address_of(listener: socket.socket) -> str:

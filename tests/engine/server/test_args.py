@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from engine.args import OPTIONS, ServeArgs
 from engine.cli import main
 from engine.server.command import _Prepared
+from engine.server.lifecycle import bind
 from engine.vllm_flags import FIXED, REFUSED, SHORT_NAMES
 from tests.engine.server.serving import parse
 
@@ -181,6 +182,24 @@ def test_an_address_that_cannot_be_had_is_named(checkpoint: Path, tmp_path: Path
     result = CliRunner().invoke(main, ["serve", str(checkpoint), "--uds", str(path)])
     assert result.exit_code == 1
     assert f"cannot listen on {path}: No such file or directory" in result.output
+
+
+def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "engine"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    assert path.is_socket()
+    with bind("", 0, str(path)) as listener:
+        listener.listen()
+        with pytest.raises(OSError, match="Address already in use"):
+            bind("", 0, str(path))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    path.unlink()
+    path.write_text("not a socket")
+    with pytest.raises(OSError, match="Address already in use"):
+        bind("", 0, str(path))
+    assert path.read_text() == "not a socket"
 
 
 def test_without_a_model_the_bundled_one_is_served() -> None:
