@@ -166,9 +166,12 @@ def _convert(name: str, value: Any) -> Any:
         if value is None or isinstance(value, bool):
             raise ValueError
         if name in ("count", "code", "after_chunks"):
-            return int(value)
+            whole = int(value)
+            if whole != value and not isinstance(value, str):
+                raise ValueError
+            return whole
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         expected = ", ".join(k.value for k in Kind) if name == "kind" else "a number"
         raise FaultError(f"{name}: expected {expected}, got {value!r}", name) from None
 

@@ -17,7 +17,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from engine.emulator.config import EmulatorConfig
-from engine.emulator.inputs import ApiError, model_of, read_object, require, texts_of
+from engine.emulator.inputs import ApiError, integer, model_of, read_object, require, texts_of
 from engine.emulator.text import token_count
 
 encode = msgspec.json.encode
@@ -93,7 +93,8 @@ class ReadingReader:
             ((relevance(query, text), i) for i, text in enumerate(documents)),
             key=lambda pair: (-pair[0], pair[1]),
         )
-        top = document.get("top_n") or len(ranked)
+        # As in vLLM, 0 asks for all of them.
+        top = integer(document, "top_n", 0, 1 << 31) or len(ranked)
         results = [
             {"index": i, "document": {"text": given[i]}, "relevance_score": score}
             for score, i in ranked[:top]

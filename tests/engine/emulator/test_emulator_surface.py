@@ -268,12 +268,16 @@ ERRORS: list[tuple[str, dict[str, Any], int, str | None, str | None]] = [
     ("/v1/messages", {"messages": [USER]}, 400, "max_tokens", None),
     ("/v1/audio/transcriptions", {}, 400, None, None),
     ("/rerank", {"query": "x", "documents": "y"}, 400, "documents", None),
+    ("/rerank", {"query": "x", "documents": ["y"], "top_n": "all"}, 400, "top_n", None),
+    ("/rerank", {"query": "x", "documents": ["y"], "top_n": -1}, 400, "top_n", None),
     ("/score", {"text_1": ["a", "b"], "text_2": "c"}, 400, "text_1", None),
     ("/detokenize", {"tokens": ["x"]}, 400, "tokens", None),
     ("/detokenize", {"tokens": [1 << 40]}, 400, "tokens", None),
     ("/nowhere", {}, 404, None, None),
     ("/health", {}, 405, None, None),
     ("/emulator/faults", {"kind": "flood"}, 400, "kind", None),
+    ("/emulator/faults", {"kind": "slow", "factor": 10**400}, 400, "factor", None),
+    ("/emulator/faults", {"kind": "hang", "count": 1.5}, 400, "count", None),
 ]
 
 
