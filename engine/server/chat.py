@@ -23,6 +23,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ContentFormat = Literal["string", "openai"]
 
+# Ends in a space to tell whether the template strips.
+_END_MARK = "\ue000the last message ends here\ue000 "
+
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 
 
@@ -116,6 +119,8 @@ class ChatTemplate:
         `continue_final_message` leaves the last message open, so that the model goes on with it.
         """
         shaped = [self._shape(message) for message in messages]
+        if continue_final_message:
+            shaped[-1] = _marked(shaped[-1])
         variables = {**self._special, **self._defaults, **(kwargs or {})}
         variables.update(
             messages=shaped,
@@ -130,7 +135,7 @@ class ChatTemplate:
         except Exception as error:
             # A template is somebody else's program; whatever it raises is its complaint.
             raise TemplateError(f"the chat template refused the messages: {error}") from error
-        return _cut_after_final(text, shaped) if continue_final_message else text
+        return _cut_at_mark(text) if continue_final_message else text
 
     def _shape(self, message: Mapping[str, Any]) -> dict[str, Any]:
         content = message.get("content")
@@ -142,18 +147,26 @@ class ChatTemplate:
         return shaped
 
 
-def _cut_after_final(text: str, messages: Sequence[Mapping[str, Any]]) -> str:
-    final = messages[-1].get("content") or ""
-    if not isinstance(final, str):
-        final = final[-1]["text"] if final else ""
-    # Templates commonly strip message text, so look for the stripped form too.
-    for wanted in (final, final.strip()):
-        at = text.rfind(wanted)
-        if wanted and at >= 0:
-            return text[: at + len(wanted)]
-    raise TemplateError(
-        "continue_final_message: the template does not show the last message's text unchanged"
-    )
+def _marked(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with `_END_MARK` behind its text.
+
+    To look for the text itself would find the end of the template's own words behind it, where
+    the text is as short as "m".
+    """
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return {**message, "content": content + _END_MARK}
+    last = {**content[-1], "text": content[-1]["text"] + _END_MARK}
+    return {**message, "content": [*content[:-1], last]}
+
+
+def _cut_at_mark(text: str) -> str:
+    before, mark, after = text.rpartition(_END_MARK.rstrip())
+    if not mark:
+        raise TemplateError("continue_final_message: the template does not show the last message")
+    # Templates commonly strip message text. Such a one has taken the mark's space off, and would
+    # have taken the text's.
+    return before if after.startswith(" ") else before.rstrip()
 
 
 def _detect_format(tree: nodes.Template) -> ContentFormat:

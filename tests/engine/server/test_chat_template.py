@@ -88,6 +88,33 @@ def test_an_open_last_message_ends_the_prompt(final: str) -> None:
     assert text.endswith("<|im_start|>assistant\n" + final)
 
 
+@pytest.mark.parametrize("final", ["m", "im_end", "assistant", "", "a\n"])
+@pytest.mark.parametrize("strips", [False, True])
+def test_an_open_last_message_ends_the_prompt_as_transformers_has_it(
+    final: str, strips: bool
+) -> None:
+    """Also where the words around it hold the message's text, or where there is none."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    source = TEMPLATE.replace("['content']", "['content'] | trim") if strips else TEMPLATE
+    template = ChatTemplate(source, special_tokens={})
+    messages = [*HISTORY, {"role": "assistant", "content": final}]
+    text = template.render(messages, add_generation_prompt=False, continue_final_message=True)
+    (expected,), _ = render_jinja_template(
+        [messages], chat_template=source, continue_final_message=True
+    )
+    assert text == expected
+    parts = [*HISTORY, {"role": "assistant", "content": [{"type": "text", "text": final}]}]
+    assert text == template.render(parts, add_generation_prompt=False, continue_final_message=True)
+
+
+def test_a_template_that_hides_the_last_message_cannot_leave_it_open() -> None:
+    template = ChatTemplate("{{ messages[0].content }}", special_tokens={})
+    messages = [*HISTORY, {"role": "assistant", "content": "so"}]
+    with pytest.raises(TemplateError, match="does not show the last message"):
+        template.render(messages, add_generation_prompt=False, continue_final_message=True)
+
+
 PARTS = [{"role": "user", "content": [{"type": "text", "text": t} for t in ("one", "two")]}]
 
 
