@@ -235,6 +235,36 @@ def test_decodes_are_not_held_up_by_a_long_prompt(llama: Oracle) -> None:
     assert {o.request_id for o in core.step(0.0)} == {"stream", "long"}
 
 
+def test_a_prompt_waits_for_the_blocks_that_running_ones_still_need(llama: Oracle) -> None:
+    """There is room for it now, but not for both once the first has been computed."""
+    core = llama.core(
+        num_blocks=10,
+        max_model_len=10 * BLOCK,
+        max_num_seqs=4,
+        max_num_batched_tokens=8,
+        long_prefill_token_threshold=4,
+        watermark=0.0,
+    )
+    core.add(request("first", prompt_of(6 * BLOCK - 1), greedy(1)))
+    core.step(0.0)
+    assert core.pool.num_held == 1
+    core.add(request("second", prompt_of(5 * BLOCK, seed=1), greedy(1)))
+    found = run(core)
+    assert {name for name, _ in found} == {"first", "second"}
+    assert core.stats().preemptions == 0
+
+
+def test_admission_leaves_the_running_ones_room_to_grow(llama: Oracle) -> None:
+    core = llama.core(num_blocks=10, max_model_len=10 * BLOCK, watermark=0.5)
+    core.add(request("first", prompt_of(BLOCK), greedy(3)))
+    core.add(request("second", prompt_of(5 * BLOCK, seed=1), greedy(3)))
+    core.step(0.0)
+    stats = core.stats()
+    assert (stats.num_running, stats.num_waiting) == (1, 1)
+    # With nobody beside it there is nobody to leave room for.
+    assert {name for name, _ in run(core)} == {"first", "second"}
+
+
 def test_stats_follow_a_request(core: EngineCore) -> None:
     prompt = prompt_of(3 * BLOCK)
     assert (core.stats().num_blocks, core.stats().block_size) == (128, BLOCK)
