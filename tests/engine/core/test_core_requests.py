@@ -254,6 +254,24 @@ def test_a_prompt_waits_for_the_blocks_that_running_ones_still_need(llama: Oracl
     assert core.stats().preemptions == 0
 
 
+@pytest.mark.parametrize(("policy", "stays"), [("fcfs", "first"), ("priority", "second")], ids=str)
+def test_the_last_in_line_gives_up_its_blocks(llama: Oracle, policy: str, stays: str) -> None:
+    core = llama.core(
+        num_blocks=5, max_model_len=5 * BLOCK, watermark=0.0, scheduling_policy=policy
+    )
+    core.add(request("first", prompt_of(BLOCK), greedy(3 * BLOCK), priority=1))
+    core.add(request("second", prompt_of(BLOCK, seed=1), greedy(3 * BLOCK), priority=0))
+    ends: list[str] = []
+    while core.has_work():
+        for output in core.step(0.0):
+            if output.finish_reason is not None:
+                ends.append(output.request_id)
+        if core.stats().preemptions and not ends:
+            assert [s.request.request_id for s in core.scheduler.running] == [stays]
+    assert core.stats().preemptions > 0
+    assert ends[0] == stays
+
+
 def test_admission_leaves_the_running_ones_room_to_grow(llama: Oracle) -> None:
     core = llama.core(num_blocks=10, max_model_len=10 * BLOCK, watermark=0.5)
     core.add(request("first", prompt_of(BLOCK), greedy(3)))
