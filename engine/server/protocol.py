@@ -41,6 +41,11 @@ _UNSUPPORTED: Final[tuple[tuple[str, _Test, str], ...]] = (
     ("functions", _given, "Function calls are not supported."),
     ("function_call", lambda v: v not in (None, "none"), "Function calls are not supported."),
     (
+        "tool_choice",
+        lambda v: v not in (None, "none", "auto"),
+        "Tool calls are not supported, so none can be demanded.",
+    ),
+    (
         "response_format",
         lambda v: v is not None and not (isinstance(v, dict) and v.get("type") == "text"),
         "Only response_format {'type': 'text'} is supported.",
@@ -64,6 +69,8 @@ _UNSUPPORTED: Final[tuple[tuple[str, _Test, str], ...]] = (
     ("return_token_ids", _given, "Token ids are not returned; POST /tokenize gives them."),
     ("return_tokens_as_token_ids", _given, "Tokens are returned as text only."),
     ("prompt_embeds", _given, "Prompt embeddings are not supported."),
+    ("repetition_detection", _given, "Repetition is not detected; limit it by penalties."),
+    ("vllm_xargs", _given, "There are no extensions to take vllm_xargs."),
     ("documents", _given, "Documents are not passed to the chat template."),
     ("chat_template", _given, "The chat template is set by the server (--chat-template)."),
     ("mm_processor_kwargs", _given, "Only text is supported."),
