@@ -108,6 +108,20 @@ def test_uniform_numbers_are_uniform_and_unrelated_between_seeds() -> None:
         assert max(row) < 1.0
 
 
+def test_every_position_is_drawn_anew() -> None:
+    """Over equal logits, a sequence that grows has every token equally often."""
+    sequence = sequence_of(params(temperature=1.0, seed=3), [0], [])
+    drawn: list[int] = []
+    for _ in range(DRAWS // 10):
+        (sampled,) = sample(torch.zeros(1, 8), [sequence], eos=())
+        assert sampled.token is not None
+        drawn.append(sampled.token)
+        sequence.tokens.append(sampled.token)
+    observed = torch.bincount(torch.tensor(drawn), minlength=8)
+    expected = len(drawn) / 8
+    assert float(((observed - expected) ** 2 / expected).sum()) < CHI2_7_999
+
+
 def warped(logits: torch.Tensor, fields: dict[str, Any]) -> torch.Tensor:
     """Probabilities after transformers' own warpers, in our order of application."""
     makers = {
