@@ -84,8 +84,8 @@ class ServedModel:
         return self.names[0]
 
     def check_name(self, name: str | None) -> None:
-        """Raise `ApiError` 404 for a model that is not this one; None means this one."""
-        if name is not None and name not in self.names:
+        """Raise `ApiError` 404 for a model that is not this one; None or "" means this one."""
+        if name and name not in self.names:
             raise unknown_model(name)
 
     def card(self, name: str) -> dict[str, Any]:

@@ -40,6 +40,9 @@ async def test_models_carry_vllms_fields(checkpoint: Path) -> None:
             model="org/other", prompt="hello", max_tokens=1
         )
         assert answer.model == "org/other"
+        # As in vLLM, no name is the first one.
+        unnamed = await server.client.completions.create(model="", prompt="hello", max_tokens=1)
+        assert unnamed.model == "tiny"
 
 
 async def test_text_survives_tokenize_and_detokenize(http: aiohttp.ClientSession) -> None:
