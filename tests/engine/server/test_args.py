@@ -202,6 +202,30 @@ def test_a_socket_that_nobody_listens_on_is_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "not a socket"
 
 
+@pytest.mark.parametrize(
+    ("flags", "field", "value"),
+    [
+        ("--dtype float32", "dtype", "float32"),
+        ("--load-format dummy", "load_format", "dummy"),
+        ("--num-gpu-blocks-override 77", "num_blocks", 77),
+        ("--kv-cache-memory-bytes 5m", "kv_cache_memory_bytes", 5_000_000),
+        ("--max-model-len 300", "max_model_len", 300),
+        ("--block-size 8", "block_size", 8),
+        ("--max-num-seqs 3", "max_num_seqs", 3),
+        ("--max-num-batched-tokens 99", "max_num_batched_tokens", 99),
+        ("--long-prefill-token-threshold 7", "long_prefill_token_threshold", 7),
+        ("--no-enable-prefix-caching", "enable_prefix_caching", False),
+        ("--no-enable-chunked-prefill", "enable_chunked_prefill", False),
+        ("--scheduling-policy priority", "scheduling_policy", "priority"),
+        ("--seed 5", "seed", 5),
+    ],
+)
+def test_flags_of_the_engine_reach_it(flags: str, field: str, value: Any) -> None:
+    config = _Prepared(parse(flags.split())).engine_config
+    assert getattr(config, field) == value
+    assert getattr(_Prepared(parse([])).engine_config, field) != value
+
+
 def test_without_a_model_the_bundled_one_is_served() -> None:
     prepared = _Prepared(parse([]))
     assert prepared.names == ("warmpath-demo",)
