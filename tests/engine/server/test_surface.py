@@ -158,6 +158,23 @@ async def test_metrics_have_vllms_names_and_count(checkpoint: Path) -> None:
                 assert row.name + ending in names, row.name
 
 
+async def test_preemptions_are_counted(checkpoint: Path) -> None:
+    flags = ("--block-size", "8", "--num-gpu-blocks-override", "8")
+    async with (
+        serving(checkpoint, *flags) as server,
+        aiohttp.ClientSession(base_url=server.url) as http,
+    ):
+        await server.client.completions.create(
+            model="tiny",
+            prompt=[[at] * 8 for at in range(10, 13)],
+            max_tokens=50,
+            extra_body={"ignore_eos": True},
+        )
+        await server.until(server.settled)
+        counted = (await page(http))[key("vllm:num_preemptions_total")]
+        assert counted == server.engine.stats.preemptions > 0
+
+
 async def test_legacy_names_can_be_left_out(checkpoint: Path) -> None:
     async with (
         serving(checkpoint, "--no-legacy-metrics") as server,
