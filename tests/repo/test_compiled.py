@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -68,3 +69,23 @@ def test_what_is_compiled_inherits_only_from_what_is() -> None:
         if ast.unparse(base) not in ours
     }
     assert not strangers
+
+
+def test_hot_functions_are_functions_of_compiled_modules() -> None:
+    """Who renames one runs ``python -m bench.hot_functions`` again."""
+    lines = (ROOT / "router/hot_functions.txt").read_text().splitlines()
+    assert len(lines) > 100
+    assert lines == sorted(set(lines))
+    known = set()
+    for path in MODULES:
+        module = path.removesuffix(".py").replace("/", ".")
+        for node in ast.parse((ROOT / path).read_text()).body:
+            inner = node.body if isinstance(node, ast.ClassDef) else []
+            known.update(f"{module} {node.name}.{one.name}" for one in inner if _is_function(one))
+            if _is_function(node):
+                known.add(f"{module} {node.name}")
+    assert set(lines) <= known
+
+
+def _is_function(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef)
