@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import gc
 import json
+import random
 import re
 import sys
 import time
@@ -272,6 +273,9 @@ async def run(options: argparse.Namespace) -> None:
         if options.workload == "requests" and options.rate:
             for target in targets:
                 await _issue(target, int((now - began) * options.rate))
+            # Who is sent to first has its first request alone and cold, the last all of its
+            # requests at once, and each finds what its neighbour left of the caches.
+            random.shuffle(targets)
         await asyncio.sleep(TICK)
     seconds = loop.time() - counted_from
     report = {t.name: t.stats.report(seconds) for t in targets}
