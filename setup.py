@@ -26,6 +26,8 @@ COMPILED = [
     "router/core/admission/rate_limit.py",
     "router/core/admission/reservation.py",
     "router/core/admission/token_bucket.py",
+    "router/core/balancers/fewest_requests.py",
+    "router/core/balancers/first_token.py",
     "router/core/balancers/loads.py",
     "router/core/director.py",
     "router/core/events.py",

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from router.core.balancers.first_token import FirstToken
 from router.core.balancers.predicted_ttft import PredictedTtft
 from router.core.forecast.forecast import Forecast
 from router.core.forecast.recalled import Recalled
@@ -20,12 +21,12 @@ def looked_at(router: Router, asked: LlmRequest, now: float) -> ForecastSeen:
     return see(router.forecast, asked.checkpoints, asked.prompt_bytes, conversation, now)
 
 
-def elsewhere(seen: ForecastSeen) -> tuple[PredictedTtft, Recalled]:
+def elsewhere(seen: ForecastSeen) -> tuple[FirstToken, Recalled]:
     memory = ClusterMemory.alone()
     recalled = Recalled(seen)
     assert memory.keep(Forecast, lambda: recalled) is recalled
     balancer = PredictedTtft.Spec().build(random.Random(1), memory)
-    assert isinstance(balancer, PredictedTtft)
+    assert isinstance(balancer, FirstToken)
     return balancer, recalled
 
 
