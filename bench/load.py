@@ -271,11 +271,10 @@ async def run(options: argparse.Namespace) -> None:
                 target.stats = Stats(errors=target.stats.errors)
             print(json.dumps({"event": "start"}), flush=True)
         if options.workload == "requests" and options.rate:
-            for target in targets:
-                await _issue(target, int((now - began) * options.rate))
             # Who is sent to first has its first request alone and cold, the last all of its
             # requests at once, and each finds what its neighbour left of the caches.
-            random.shuffle(targets)
+            for target in random.sample(targets, len(targets)):
+                await _issue(target, int((now - began) * options.rate))
         await asyncio.sleep(TICK)
     seconds = loop.time() - counted_from
     report = {t.name: t.stats.report(seconds) for t in targets}
