@@ -82,8 +82,10 @@ class RobustMutex(Interlock):
         self._unlock(self._mutex)
 
     def _mend(self, code: int) -> None:
-        """Raises:
-        OSError: it was not to be had.
+        """Take it over from a holder that died.
+
+        Raises:
+            OSError: it was not to be had.
         """
         if code == errno.EOWNERDEAD:
             # It is ours, and what it guards may be half written, as after any kill.

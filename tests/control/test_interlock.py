@@ -5,6 +5,7 @@ import mmap
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,19 +18,17 @@ Make = Callable[[], Interlock]
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="mutexes are robust on Linux")
 
 
-@pytest.fixture(
-    params=[pytest.param("mutex", marks=LINUX), "file"],
-)
+@pytest.fixture(params=[pytest.param("mutex", marks=LINUX), "file"])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """What a process does to get at the lock of a file."""
-    fd = os.memfd_create("lock") if hasattr(os, "memfd_create") else os.open("/tmp", os.O_TMPFILE)
-    os.ftruncate(fd, SIZE)
-    prepare(fd)
-    if request.param == "file":
-        yield lambda: FileLock(fd)
-    else:
-        yield lambda: RobustMutex(mmap.mmap(fd, SIZE))
-    os.close(fd)
+    with tempfile.TemporaryFile() as file:
+        fd = file.fileno()
+        os.ftruncate(fd, SIZE)
+        prepare(fd)
+        if request.param == "file":
+            yield lambda: FileLock(fd)
+        else:
+            yield lambda: RobustMutex(mmap.mmap(fd, SIZE))
 
 
 def in_child(work: Callable[[], None]) -> int:
